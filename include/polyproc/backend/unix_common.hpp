@@ -324,14 +324,27 @@ struct unix_common {
   /// From now on every fork of this process, ours or the program's own, leaves a child that knows it is new.
   static void watch_forks() noexcept {
     static bool const once = [] {
-      ::pthread_atfork(nullptr, nullptr, [] { Derived::forked(); });
+      ::pthread_atfork([] { Derived::fork_prepare(); }, [] { Derived::fork_parent(); }, [] { Derived::forked(); });
       return true;
     }();
     (void)once;
   }
 
+  /// Before a fork: our own locks are taken, so that the child does not inherit one that nobody will open.
+  /// A backend with more locks shadows these three and calls them.
+  static void fork_prepare() noexcept {
+    hooks_lock_.lock();
+    life_lock_.lock();
+  }
+  static void fork_parent() noexcept {
+    life_lock_.unlock();
+    hooks_lock_.unlock();
+  }
+
   /// In the child of a fork: what belonged to the parent as a process is let go.
   static void forked() noexcept {
+    life_lock_.unlock();
+    hooks_lock_.unlock();
     handle_close(std::exchange(own_.report, -1));
     handle_close(std::exchange(own_.alive, -1));
     handle_close(std::exchange(own_.parent, -1));
