@@ -1,0 +1,124 @@
+/// Waiting on a shared word where the kernel has no call for it. Kernel objects that are open or shut ("gates":
+/// manual-reset events, pipes with or without a byte in them) are what sleepers wait for; a number per bucket of
+/// words, the epoch, says which gate that is.
+///
+/// The state of a bucket is one word: epoch << 1 | occupied. It and the gates are all there is; no sleeper is
+/// written down anywhere, so none can leave anything behind by dying.
+///
+///   A sleeper  1. sets `occupied`, learning the epoch e from the same instruction,
+///              2. returns if its word is not what it expects,
+///              3. waits for gate e (modulo their number) to be open,
+///              4. then moves the epoch on if that is still e (below).
+///   A waker    1. reads the state, by an instruction that also writes it; if it is not occupied, that is all,
+///              2. opens gate e,
+///              3. moves the epoch on.
+///   To move on 1. compare-exchange (e, occupied) -> (e + 1, not occupied); whoever succeeds
+///              2. shuts gate e + 2, so that it is shut before it becomes the current one, and
+///              3. if the epoch moved on meanwhile, opens it again: it may have been a signal already.
+///
+/// Why no wake is missed: all accesses of the state by both sides are read-modify-writes, thus totally ordered and
+/// each synchronizing with the next. If the sleeper's comes after the waker's, the sleeper sees the word as the
+/// waker left it. If it comes before, the waker sees `occupied` with the same e and opens gate e; or the epoch
+/// has moved on from e, and that happens only after gate e was opened. Gate e is shut again when the epoch becomes
+/// e + gates - 1: a sleeper that is kept from running between its steps 1 and 3 (on systems whose gates are looked
+/// at again after waking: until it runs) while others come, sleep and are woken gates - 1 times can miss it.
+///
+/// Death at any step: a sleeper leaves `occupied`, which costs the next waker two calls. A waker dead between its
+/// steps 2 and 3 has opened the gate: the sleepers pass and one of them moves the epoch on. One dead between
+/// steps 1 and 2 of moving on leaves a gate open that ought to be shut: the sleepers of that epoch return at
+/// once, for no reason, and moving on they put the gates right. One dead before opening the gate has woken
+/// nobody, like one that dies before it calls; one dead between 2 and 3 of moving on may have taken back a signal.
+/// Callers look again every now and then because of these (sync/waiting.hpp).
+///
+/// `Gates` provides, as static members:
+///   buckets, gates              how many there are of each; gates >= 4, both at least small
+///   std::byte* state()          state_bytes of zeroed memory shared by all who may wait for each other, aligned
+///                               to 64, at the same place in every call; nullptr when there is none
+///   std::uint64_t key(void const* word)   the same for waiter and waker of one word; see parking_key
+///   bool prepare(bucket, gate)  makes sure that the gate exists and goes on existing while this process lives;
+///                               false when it cannot
+///   open(bucket, gate), shut(bucket, gate)
+///   wait(bucket, gate, deadline)          until the gate is open: true; false at the deadline or on an error
+///   pause(deadline)             sleeps a millisecond or two, no longer than the deadline
+/// all noexcept.
+#pragma once
+
+#include <polyproc/backend/concept.hpp>
+
+namespace polyproc::inline v0_1::detail {
+
+/// Names a word for all processes of the family: its offset if it lies in the family's memory, else its address
+/// together with the process that owns it.
+inline std::uint64_t parking_key(void const* word, family_segment family, long pid) noexcept {
+  auto const at = reinterpret_cast<std::uintptr_t>(word);
+  auto const base = reinterpret_cast<std::uintptr_t>(family.base);
+  if (at - base < family.size) return at - base;
+  return at + (static_cast<std::uint64_t>(pid) << 40);
+}
+
+template <class Gates>
+struct gate_parking {
+  /// Each bucket has a cache line of its own.
+  static constexpr std::size_t state_bytes = std::size_t{64} * Gates::buckets;
+  static_assert(Gates::gates >= 4);
+
+  /// Until the word's bucket is woken, the deadline, or no reason; at once if word != expected.
+  static void wait(std::atomic<std::uint32_t> const& word, std::uint32_t expected, time_point deadline) noexcept {
+    std::byte* const memory = Gates::state();
+    if (memory == nullptr) {
+      if (word.load(std::memory_order_acquire) == expected) Gates::pause(deadline);
+      return;
+    }
+    unsigned const bucket = bucket_of(&word);
+    auto& state = state_of(memory, bucket);
+    // The gate is made before it is announced that somebody waits for it: its last user may be the waker, and
+    // take the opened gate with it.
+    auto const seen = state.load(std::memory_order_relaxed);
+    if (!Gates::prepare(bucket, gate_of(seen))) {
+      if (word.load(std::memory_order_acquire) == expected) Gates::pause(deadline);
+      return;
+    }
+    auto const now = state.fetch_or(occupied, std::memory_order_acq_rel) | occupied;
+    if ((now | occupied) != (seen | occupied)) return;  // somebody was woken meanwhile; the caller looks again
+    if (word.load(std::memory_order_acquire) != expected) return;
+    if (Gates::wait(bucket, gate_of(now), deadline)) move_on(state, bucket, now);
+  }
+
+  /// Wakes all who wait for a word of the same bucket. One instruction when nobody does.
+  static void wake(std::atomic<std::uint32_t> const& word) noexcept {
+    std::byte* const memory = Gates::state();
+    if (memory == nullptr) return;
+    unsigned const bucket = bucket_of(&word);
+    auto& state = state_of(memory, bucket);
+    auto const now = state.fetch_add(0, std::memory_order_acq_rel);
+    if ((now & occupied) == 0) return;
+    Gates::open(bucket, gate_of(now));
+    move_on(state, bucket, now);
+  }
+
+ private:
+  static constexpr std::uint32_t occupied = 1;
+
+  static unsigned gate_of(std::uint32_t state) noexcept { return (state >> 1) % Gates::gates; }
+
+  static std::atomic<std::uint32_t>& state_of(std::byte* memory, unsigned bucket) noexcept {
+    return *reinterpret_cast<std::atomic<std::uint32_t>*>(memory + std::size_t{64} * bucket);
+  }
+
+  static unsigned bucket_of(void const* word) noexcept {
+    auto const mixed = (Gates::key(word) >> 2) * 0x9E3779B97F4A7C15ULL;
+    return static_cast<unsigned>((mixed >> 32) % Gates::buckets);
+  }
+
+  static void move_on(std::atomic<std::uint32_t>& state, unsigned bucket, std::uint32_t from) noexcept {
+    std::uint32_t expected = from;
+    std::uint32_t const next = (from & ~occupied) + 2;
+    if (!state.compare_exchange_strong(expected, next, std::memory_order_acq_rel)) return;
+    unsigned const gate = gate_of(next + 2);
+    Gates::shut(bucket, gate);
+    // Moved on by others while we were at it: the gate we shut may have been opened for sleepers by then.
+    if ((state.load(std::memory_order_acquire) | occupied) != (next | occupied)) Gates::open(bucket, gate);
+  }
+};
+
+}  // namespace polyproc::inline v0_1::detail
