@@ -1,0 +1,294 @@
+/// The shared part of a queue: bytes in, bytes out, in the order in which the puts were committed.
+///
+///   [head page | slots, one cache line each | ring of payload bytes]      large messages: a block of the arena each
+///
+/// tail = 2 * (messages put since the beginning) + (1 if closed), head = messages taken. Message n lies in slot
+/// n % slots: inline if it is small, else in the ring (from `begin` to `end`, positions that only grow), else in a
+/// block of its own tagged {this queue, n + 1}.
+///
+/// Who may write what: the holder of put_lock writes slots [tail, ...), the ring between the newest and the oldest
+/// message, and moves tail; the holder of get_lock moves head; anybody may set tail's lowest bit. The commit of a put
+/// is one compare-exchange of tail (which fails if the queue was closed meanwhile); the commit of a get is one store of
+/// head. Everything else follows from those two numbers, so:
+///   a producer that dies before its commit leaves a slot and ring bytes that the next one overwrites, and perhaps a
+///     block tagged with a number past tail: the next holder of put_lock, told by the lock, frees it;
+///   a producer that dies after it has put the message; if it had not yet woken anybody, sleepers find it when they
+///     look again (idle_recheck);
+///   a consumer that dies before its commit has taken nothing; after it, the message is gone with it, and a block
+///     tagged with a number up to head is freed by the next holder of get_lock;
+///   one that is stopped anywhere holds up its own side only, and there the timed forms return in time.
+///
+/// Sleeping: a consumer that finds nothing reads put_turn, sets getters_asleep, looks again, then parks on put_turn. A
+/// producer that finds getters_asleep set after its commit clears it, adds one to put_turn and wakes all: whoever goes
+/// back to sleep sets it again. (Both sides' accesses are sequentially consistent: one of them sees the other.) No
+/// sleeper is counted anywhere, so none that dies can be missed or waited for. The same with sides exchanged for full.
+#pragma once
+
+#include <polyproc/memory/attachment.hpp>
+
+#include <array>
+#include <vector>
+
+namespace polyproc::inline v0_1 {
+
+/// What became of an operation on a queue.
+enum class queue_status : std::uint8_t {
+  success,
+  empty,    ///< Nothing to get now.
+  full,     ///< No room to put now.
+  closed,   ///< No more puts; and, for a get, nothing is left.
+  timeout,  ///< The deadline came first.
+};
+
+namespace detail {
+
+/// The bytes of one message outside of the queue: small ones without an allocation.
+class message_buffer {
+ public:
+  std::byte* resize(std::size_t size) {
+    size_ = size;
+    if (size <= small_.size()) return small_.data();
+    large_.resize(size);
+    return large_.data();
+  }
+  [[nodiscard]] std::span<std::byte const> view() const noexcept {
+    return {size_ <= small_.size() ? small_.data() : large_.data(), size_};
+  }
+
+ private:
+  std::array<std::byte, 256> small_;
+  std::vector<std::byte> large_;
+  std::size_t size_ = 0;
+};
+
+template <backend Backend>
+class queue_core {
+ public:
+  static constexpr std::uint64_t layout = 1;
+
+  static std::size_t bytes_for(std::uint64_t capacity) {
+    return head_bytes + std::bit_ceil(capacity) * sizeof(slot) + ring_for(capacity);
+  }
+  /// In zeroed memory of bytes_for(capacity).
+  static void make(std::byte* memory, std::uint64_t capacity) {
+    auto& h = *reinterpret_cast<header*>(memory);
+    h.capacity = capacity;
+    h.slots = std::bit_ceil(capacity);
+    h.ring = ring_for(capacity);
+  }
+
+  queue_core(std::byte* memory, std::uint64_t offset) noexcept
+      : head_(reinterpret_cast<header*>(memory)),
+        slots_(reinterpret_cast<slot*>(memory + head_bytes)),
+        ring_(memory + head_bytes + head_->slots * sizeof(slot)),
+        offset_(offset) {}
+
+  [[nodiscard]] std::uint64_t capacity() const noexcept { return head_->capacity; }
+  /// Snapshots: exact at some moment during the call; never wait.
+  [[nodiscard]] std::uint64_t size() const noexcept {
+    for (;;) {
+      auto const taken = head_->head.load(std::memory_order_acquire);
+      auto const put = head_->tail.load(std::memory_order_acquire) >> 1;
+      if (taken == head_->head.load(std::memory_order_acquire)) return put - taken;
+    }
+  }
+  [[nodiscard]] bool closed() const noexcept { return (head_->tail.load(std::memory_order_acquire) & 1) != 0; }
+
+  void close() noexcept {
+    head_->tail.fetch_or(1);
+    head_->put_turn.fetch_add(1);
+    Backend::wake_all(head_->put_turn);
+    head_->get_turn.fetch_add(1);
+    Backend::wake_all(head_->get_turn);
+  }
+
+  /// success, full, closed; timeout when the deadline of a waiting put came first. Throws std::bad_alloc, having changed
+  /// nothing, when there is no memory for a large message.
+  queue_status put(std::span<std::byte const> message, time_point deadline, bool wait) {
+    for (;;) {
+      if (full_now()) {
+        if (closed()) return queue_status::closed;
+        if (!wait) return queue_status::full;
+      } else {
+        repairing_hold<Backend> hold{head_->put_lock, lock_deadline(deadline, wait), [this] { repair_put(); }};
+        if (!hold.owns()) return wait ? queue_status::timeout : queue_status::full;
+        auto const status = put_locked(message);
+        hold.release();
+        if (status == queue_status::success) {
+          wake(head_->getters_asleep, head_->put_turn);
+          return status;
+        }
+        if (status == queue_status::closed || !wait) return status;
+      }
+      if (!sleep(head_->putters_asleep, head_->get_turn, deadline, [this] { return !full_now() || closed(); }))
+        return queue_status::timeout;
+    }
+  }
+
+  /// success, empty, closed; timeout. Throws std::bad_alloc, having taken nothing.
+  queue_status get(message_buffer& into, time_point deadline, bool wait) {
+    for (;;) {
+      if (empty_now()) {
+        if (closed() && empty_now()) return queue_status::closed;
+        if (!wait) return queue_status::empty;
+      } else {
+        repairing_hold<Backend> hold{head_->get_lock, lock_deadline(deadline, wait), [this] { repair_get(); }};
+        if (!hold.owns()) return wait ? queue_status::timeout : queue_status::empty;
+        auto const status = get_locked(into);
+        hold.release();
+        if (status == queue_status::success) {
+          wake(head_->putters_asleep, head_->get_turn);
+          return status;
+        }
+        if (status == queue_status::closed || !wait) return status;
+      }
+      if (!sleep(head_->getters_asleep, head_->put_turn, deadline, [this] { return !empty_now() || closed(); }))
+        return queue_status::timeout;
+    }
+  }
+
+ private:
+  template <class T>
+  using atomic = typename Backend::template atomic<T>;
+
+  struct alignas(64) header {
+    std::uint64_t capacity;
+    std::uint64_t slots;  // a power of two, at least capacity
+    std::uint64_t ring;   // bytes
+
+    alignas(64) owner_lock<Backend> put_lock;
+    atomic<std::uint64_t> tail;
+    alignas(64) owner_lock<Backend> get_lock;
+    atomic<std::uint64_t> head;
+    alignas(64) atomic<std::uint32_t> getters_asleep;
+    atomic<std::uint32_t> put_turn;
+    alignas(64) atomic<std::uint32_t> putters_asleep;
+    atomic<std::uint32_t> get_turn;
+  };
+  enum place : std::uint32_t { in_slot, in_ring, in_block };
+  struct alignas(64) slot {
+    std::uint64_t begin;
+    std::uint64_t end;
+    std::uint64_t size;
+    std::uint32_t where;
+    std::byte data[36];
+  };
+  static constexpr std::size_t head_bytes = 512;
+  static_assert(sizeof(slot) == 64 && sizeof(header) <= head_bytes);
+
+  static std::uint64_t ring_for(std::uint64_t capacity) noexcept {
+    return std::clamp<std::uint64_t>(std::bit_ceil(capacity) * 256, 4096, 1 << 20);
+  }
+
+  /// try_ forms do not wait for what is not there, but a lock that is held for a moment is not a reason to fail.
+  static time_point lock_deadline(time_point deadline, bool wait) noexcept {
+    return wait ? deadline : Backend::now() + holder_recheck;
+  }
+
+  [[nodiscard]] bool full_now() const noexcept { return size() >= head_->capacity; }
+  [[nodiscard]] bool empty_now() const noexcept {
+    return head_->head.load(std::memory_order_acquire) == head_->tail.load() >> 1;
+  }
+  [[nodiscard]] slot& at(std::uint64_t n) const noexcept { return slots_[n & (head_->slots - 1)]; }
+
+  queue_status put_locked(std::span<std::byte const> message) {
+    auto tail = head_->tail.load(std::memory_order_relaxed);
+    if ((tail & 1) != 0) return queue_status::closed;
+    auto const n = tail >> 1;
+    auto const taken = head_->head.load(std::memory_order_acquire);
+    if (n - taken >= head_->capacity) return queue_status::full;
+
+    auto& s = at(n);
+    std::uint64_t const newest = n == 0 ? 0 : at(n - 1).end;
+    std::uint64_t block = 0;
+    s.begin = s.end = newest;
+    s.size = message.size();
+    if (message.size() <= sizeof s.data) {
+      s.where = in_slot;
+      copy(s.data, message);
+    } else if (auto const begin = room(message.size(), newest, taken == n ? newest : at(taken).begin); begin != no_room) {
+      s.where = in_ring;
+      s.begin = begin;
+      s.end = begin + message.size();
+      copy(ring_ + begin % head_->ring, message);
+    } else {
+      block = arena<Backend>::allocate(message.size(), {offset_, n + 1});
+      copy(arena<Backend>::at(block, message.size()), message);
+      s.where = in_block;
+      std::memcpy(s.data, &block, sizeof block);
+    }
+    if (head_->tail.compare_exchange_strong(tail, tail + 2)) return queue_status::success;
+    if (block != 0) arena<Backend>::free(block);
+    return queue_status::closed;  // the only change that others can make to tail
+  }
+
+  queue_status get_locked(message_buffer& into) {
+    auto const n = head_->head.load(std::memory_order_relaxed);
+    auto const tail = head_->tail.load();
+    if (n == tail >> 1) return (tail & 1) != 0 ? queue_status::closed : queue_status::empty;
+    auto const& s = at(n);
+    auto* const out = into.resize(s.size);
+    std::uint64_t block = 0;
+    switch (s.where) {
+      case in_slot: std::memcpy(out, s.data, s.size); break;
+      case in_ring: std::memcpy(out, ring_ + s.begin % head_->ring, s.size); break;
+      default:
+        std::memcpy(&block, s.data, sizeof block);
+        std::memcpy(out, arena<Backend>::at(block, s.size), s.size);
+    }
+    head_->head.store(n + 1);
+    if (block != 0) arena<Backend>::free(block);
+    return queue_status::success;
+  }
+
+  static constexpr std::uint64_t no_room = ~0ULL;
+
+  /// Where a message of that size can lie in one piece behind the newest without touching the oldest.
+  [[nodiscard]] std::uint64_t room(std::uint64_t size, std::uint64_t newest, std::uint64_t oldest) const noexcept {
+    auto const ring = head_->ring;
+    if (size > ring / 4) return no_room;
+    auto begin = newest;
+    if (begin % ring + size > ring) begin += ring - begin % ring;
+    return begin + size - oldest <= ring ? begin : no_room;
+  }
+
+  static void copy(std::byte* to, std::span<std::byte const> from) noexcept {
+    if (!from.empty()) std::memcpy(to, from.data(), from.size());
+  }
+
+  void repair_put() noexcept {
+    auto const put = head_->tail.load() >> 1;
+    arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset_ && tag.number > put; });
+  }
+  void repair_get() noexcept {
+    auto const taken = head_->head.load();
+    arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset_ && tag.number <= taken; });
+  }
+
+  static void wake(atomic<std::uint32_t>& asleep, atomic<std::uint32_t>& turn) noexcept {
+    if (asleep.load() == 0) return;
+    asleep.store(0);
+    turn.fetch_add(1);
+    Backend::wake_all(turn);
+  }
+
+  /// Until ready() or for a while: true. False when the deadline has passed.
+  template <class Ready>
+  static bool sleep(atomic<std::uint32_t>& asleep, atomic<std::uint32_t>& turn, time_point deadline, Ready&& ready) {
+    if (look<Backend>()(ready)) return true;
+    auto const seen = turn.load();
+    asleep.store(1);
+    if (ready()) return true;
+    if (deadline != never && Backend::now() >= deadline) return false;
+    Backend::wait(turn, seen, no_later_than<Backend>(deadline, idle_recheck));
+    return true;
+  }
+
+  header* head_;
+  slot* slots_;
+  std::byte* ring_;
+  std::uint64_t offset_;
+};
+
+}  // namespace detail
+}  // namespace polyproc::inline v0_1

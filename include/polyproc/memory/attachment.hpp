@@ -1,0 +1,202 @@
+/// A process's hold on one block of the arena that several processes share.
+///
+/// Each shared block starts with a header that counts the holds on it: one per attachment, and one per message that
+/// carries a handle and was not yet read (the reader's attachment takes that one over). In a process any number of
+/// handles share one attachment. The last hold that is let go frees the block. A process that is killed does not let
+/// go: its blocks stay until the family ends, when the whole segment goes; nothing outlives the last process.
+///
+/// After a fork by polyproc the child has holds of its own on all that the parent held (taken before the fork). After a
+/// fork that polyproc did not make, the child's copies are used on the parent's hold and let go of nothing.
+#pragma once
+
+#include <polyproc/memory/arena.hpp>
+
+#include <mutex>
+#include <stdexcept>
+#include <string>
+
+namespace polyproc::inline v0_1::detail {
+
+/// What a shared block starts with; its contents follow at `shared_block_header` bytes.
+template <backend Backend>
+struct block_header {
+  static constexpr std::uint64_t magic_value = 0x6b636f6c62707070ULL;  // "pppblock"
+  std::uint64_t magic;
+  std::uint64_t fingerprint;  // of the type of what is inside
+  std::uint64_t size;         // bytes of what is inside
+  std::uint64_t layout;       // version of the layout of what is inside
+  typename Backend::template atomic<std::uint32_t> holds;
+};
+inline constexpr std::size_t shared_block_header = 64;
+
+template <backend Backend>
+class attachment {
+ public:
+  using header = block_header<Backend>;
+  static_assert(sizeof(header) <= shared_block_header);
+
+  /// A new block whose contents, `size` bytes aligned to 64, are zero; one hold, ours.
+  static attachment* create(std::size_t size, std::uint64_t fingerprint, std::uint64_t layout) {
+    auto const offset = arena<Backend>::allocate(size + shared_block_header);
+    std::byte* memory = nullptr;
+    attachment* made = nullptr;
+    try {
+      memory = arena<Backend>::at(offset, size + shared_block_header);
+      made = new attachment(offset, memory);
+    } catch (...) {
+      arena<Backend>::free(offset);
+      throw;
+    }
+    std::memset(memory, 0, size + shared_block_header);
+    auto* const head = made->head();
+    head->fingerprint = fingerprint;
+    head->size = size;
+    head->layout = layout;
+    head->holds.store(1, std::memory_order_relaxed);
+    head->magic = header::magic_value;
+    return made;
+  }
+
+  /// Takes over a hold that somebody else took for us (see hold_for_message). Throws std::runtime_error, and leaves the
+  /// hold alone, when the block is not what the fingerprint says.
+  static attachment* adopt(std::uint64_t offset, std::uint64_t fingerprint, std::uint64_t layout, char const* what) {
+    auto* memory = arena<Backend>::at(offset, shared_block_header);
+    auto const* const head = reinterpret_cast<header const*>(memory);
+    if (head->magic != header::magic_value)
+      throw std::runtime_error(std::string("polyproc: a handle to a ") + what +
+                               " points at memory that holds none; was it already destroyed?");
+    if (head->fingerprint != fingerprint || head->layout != layout)
+      throw std::runtime_error(std::string("polyproc: a handle to a ") + what +
+                               " was opened for another type than it was made for; both sides must name the same type");
+    memory = arena<Backend>::at(offset, shared_block_header + head->size);
+    return new attachment(offset, memory);
+  }
+
+  attachment(attachment const&) = delete;
+  attachment& operator=(attachment const&) = delete;
+
+  [[nodiscard]] std::byte* contents() const noexcept { return memory_ + shared_block_header; }
+  [[nodiscard]] std::size_t size() const noexcept { return head()->size; }
+  [[nodiscard]] std::uint64_t offset() const noexcept { return offset_; }
+
+  void add_handle() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
+
+  /// One handle less; with the last one the hold is let go, and with the last hold the block is freed, together with
+  /// the blocks that were taken for it.
+  void drop_handle() noexcept {
+    if (handles_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    if (unlink()) let_go(*head(), offset_);
+    delete this;
+  }
+
+  /// A hold for a message on its way. Given back by release_message when the message is not sent after all.
+  void hold_for_message() const noexcept { head()->holds.fetch_add(1, std::memory_order_relaxed); }
+  static void release_message(std::uint64_t offset) noexcept {
+    auto* const memory = arena<Backend>::at(offset, shared_block_header);
+    let_go(*reinterpret_cast<header*>(memory), offset);
+  }
+
+  /// Around a fork by polyproc: before it, one hold per attachment for the child; if the fork failed they are given
+  /// back. In the child all attachments are its own.
+  static void before_fork() noexcept {
+    registry().lock.lock();
+    for (auto* a = registry().first; a != nullptr; a = a->next_) a->head()->holds.fetch_add(1, std::memory_order_relaxed);
+  }
+  static void fork_failed() noexcept {
+    for (auto* a = registry().first; a != nullptr; a = a->next_) a->head()->holds.fetch_sub(1, std::memory_order_relaxed);
+    registry().lock.unlock();
+  }
+  static void fork_succeeded() noexcept { registry().lock.unlock(); }
+  static void in_forked_child() noexcept {
+    for (auto* a = registry().first; a != nullptr; a = a->next_) a->owner_ = Backend::current_pid();
+    registry().lock.unlock();
+  }
+
+  /// At the orderly end of a child: lets go of all, whatever handles still exist; they must not be used afterwards.
+  static void let_all_go() noexcept {
+    std::scoped_lock hold{registry().lock};
+    for (auto* a = std::exchange(registry().first, nullptr); a != nullptr;) {
+      auto* const next = a->next_;
+      if (a->owner_ == Backend::current_pid()) let_go(*a->head(), a->offset_);
+      a->owner_ = -1;
+      a->next_ = a->previous_ = nullptr;
+      a = next;
+    }
+  }
+
+ private:
+  struct list {
+    std::mutex lock;
+    attachment* first = nullptr;
+  };
+  static list& registry() {
+    // Never destroyed: handles in static objects are let go after it would be.
+    static list* const all = new list;
+    return *all;
+  }
+
+  attachment(std::uint64_t offset, std::byte* memory)
+      : offset_(offset), memory_(memory), owner_(Backend::current_pid()) {
+    std::scoped_lock hold{registry().lock};
+    next_ = registry().first;
+    if (next_ != nullptr) next_->previous_ = this;
+    registry().first = this;
+  }
+  ~attachment() = default;
+
+  /// Out of the list; whether the hold is this process's own.
+  bool unlink() noexcept {
+    std::scoped_lock hold{registry().lock};
+    if (next_ != nullptr) next_->previous_ = previous_;
+    if (previous_ != nullptr)
+      previous_->next_ = next_;
+    else if (registry().first == this)
+      registry().first = next_;
+    return owner_ == Backend::current_pid();
+  }
+
+  static void let_go(header& head, std::uint64_t offset) noexcept {
+    if (head.holds.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    head.magic = 0;
+    arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset; });
+    arena<Backend>::free(offset);
+  }
+
+  [[nodiscard]] header* head() const noexcept { return reinterpret_cast<header*>(memory_); }
+
+  std::uint64_t offset_;
+  std::byte* memory_;
+  long owner_;  // the process whose hold this is
+  std::atomic<std::uint32_t> handles_{1};
+  attachment* next_ = nullptr;
+  attachment* previous_ = nullptr;
+};
+
+/// One handle on an attachment: copyable, a reference count in this process.
+template <backend Backend>
+class attachment_ref {
+ public:
+  attachment_ref() = default;
+  explicit attachment_ref(attachment<Backend>* taken) noexcept : to_(taken) {}
+  attachment_ref(attachment_ref const& other) noexcept : to_(other.to_) {
+    if (to_ != nullptr) to_->add_handle();
+  }
+  attachment_ref(attachment_ref&& other) noexcept : to_(std::exchange(other.to_, nullptr)) {}
+  attachment_ref& operator=(attachment_ref other) noexcept {
+    std::swap(to_, other.to_);
+    return *this;
+  }
+  ~attachment_ref() {
+    if (to_ != nullptr) to_->drop_handle();
+  }
+  attachment<Backend>* operator->() const noexcept { return to_; }
+  explicit operator bool() const noexcept { return to_ != nullptr; }
+  friend bool operator==(attachment_ref const& a, attachment_ref const& b) noexcept {
+    return a.to_ == b.to_ || (a.to_ != nullptr && b.to_ != nullptr && a.to_->offset() == b.to_->offset());
+  }
+
+ private:
+  attachment<Backend>* to_ = nullptr;
+};
+
+}  // namespace polyproc::inline v0_1::detail
