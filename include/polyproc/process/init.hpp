@@ -90,4 +90,7 @@ namespace this_process {
 [[nodiscard]] inline long parent_pid() noexcept { return native_backend::parent_pid(); }
 }  // namespace this_process
 
+/// How many processors this process may use: its affinity and its quota respected; at least 1.
+[[nodiscard]] inline unsigned usable_cpus() noexcept { return native_backend::usable_cpus(); }
+
 }  // namespace polyproc::inline v0_1
