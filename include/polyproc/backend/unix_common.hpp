@@ -368,12 +368,16 @@ struct unix_common {
   static scoped_fd make_payload(std::span<std::byte const> payload, bool daemon) {
     auto const total = sizeof(payload_header) + payload.size();
     scoped_fd fd{Derived::segment_create(total)};
-    auto* const at = segment_map(fd.get(), total, true);
+    fill_payload(fd.get(), payload, daemon);
+    return fd;
+  }
+  static void fill_payload(int fd, std::span<std::byte const> payload, bool daemon) {
+    auto const total = sizeof(payload_header) + payload.size();
+    auto* const at = segment_map(fd, total, true);
     payload_header const header{payload_magic, payload.size(), ::getpid(), daemon ? 1U : 0U};
     std::memcpy(at, &header, sizeof header);
     if (!payload.empty()) std::memcpy(at + sizeof header, payload.data(), payload.size());
     segment_unmap(at, total);
-    return fd;
   }
 
   /// Reads what make_payload wrote and closes the descriptor; checks everything, because the number came from a
