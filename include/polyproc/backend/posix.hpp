@@ -6,11 +6,15 @@
 ///   life file, is locked: record locks fall with their process, however it ends;
 /// - sleepers wait for pipes (gate_parking.hpp);
 /// - a child holds the write end of a pipe whose hanging-up tells its parent that it may have ended;
-/// - a daemon has a thread that waits for the same thing in the other direction.
+/// - a daemon has a thread that waits for the same thing in the other direction. A stopped one has to be resumed for
+///   that, and the system does so (with SIGHUP and SIGCONT) for a stopped process group whose last tie to its session
+///   ends: so each daemon is a process group of its own. Its children, other than daemons, go back to the family's
+///   group. A terminal's Ctrl-C and Ctrl-Z therefore do not reach daemons, and they should not read from it.
 ///
-/// What it cannot do: a daemon that is stopped ends when it is resumed, not before; a program whose file was replaced
-/// cannot start further images (it says so); memory given back by discard() stays in use; a program that closes
-/// descriptors it did not open (closefrom) takes the ground from under the threads of its own process.
+/// What it cannot do: a stopped daemon stays when its parent had left the session, or when a process of the same
+/// session adopts the orphan; a program whose file was replaced cannot start further images (it says so); memory
+/// given back by discard() stays in use; a program that closes descriptors it did not open (closefrom) takes the
+/// ground from under the threads of its own process.
 #pragma once
 
 #include <polyproc/backend/gate_parking.hpp>
@@ -95,13 +99,15 @@ struct posix_backend : detail::unix_common<posix_backend> {
   };
   using parking = detail::gate_parking<gates_of_pipes>;
 
-  // The head of the family's segment: the parking's state, then one bit per granule that is known to have memory.
+  // The head of the family's segment: the parking's state, the number of the process group that the first of the
+  // family was in, then one bit per granule that is known to have memory.
   static constexpr std::size_t largest_family = sizeof(void*) >= 8 ? std::size_t{1} << 34 : std::size_t{1} << 28;
   static constexpr std::size_t smallest_family = std::size_t{1} << 24;
   static constexpr std::size_t granule = std::size_t{1} << 16;
+  static constexpr std::size_t home_group_at = std::size_t{64} * gate_buckets;
   static constexpr std::size_t committed_at = 4096;
   static constexpr std::size_t committed_bytes = (largest_family / granule / 8 + 4095) / 4096 * 4096;
-  static_assert(std::size_t{64} * gate_buckets <= committed_at);
+  static_assert(home_group_at + sizeof(std::int64_t) <= committed_at);
 
  public:
   static constexpr std::string_view name = "posix";
@@ -230,6 +236,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
     {
       spawn_request request;
       request.pass_on(pass);
+      request.join_group(daemon);
       check(::posix_spawn(&made.pid, path.c_str(), &request.actions, &request.attributes, argv, environment_block()),
             "posix_spawn of this program");
     }
@@ -246,7 +253,13 @@ struct posix_backend : detail::unix_common<posix_backend> {
     child made;
     made.pid = ::fork();
     if (made.pid < 0) detail::throw_errno("fork");
+    // Said by both, so that it is done whoever runs first.
+    if (daemon)
+      ::setpgid(made.pid, made.pid);
+    else if (apart_)
+      ::setpgid(made.pid, home_group());
     if (made.pid == 0) {
+      apart_ = daemon;
       own_.report = pipes.report_write.release();
       own_.alive = pipes.alive_write.release();
       if (daemon && watch_parent(std::exchange(forked_life_, -1)) != 0) {
@@ -283,6 +296,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
       }
       map_family(numbers[5]);
     }
+    apart_ = daemon;
     if (daemon) {
       own_.parent = numbers[3];
       check(watch_parent(own_.parent), "pthread_create of the thread that ends a daemon with its parent");
@@ -595,7 +609,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
     if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && size > limit.rlim_cur)
       detail::throw_errno("ftruncate of shared memory", EFBIG);
     auto const unique = random_name();
-    std::string const path = std::string("/pp") + (unique.data() + 8);  // macOS allows 31 characters
+    std::string const path = std::string("/polyproc-") + (unique.data() + 12);  // macOS allows 31 characters
     int fd = -1;
     do fd = ::shm_open(path.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600);
     while (fd < 0 && errno == EINTR);
@@ -643,6 +657,8 @@ struct posix_backend : detail::unix_common<posix_backend> {
         family_.base = segment_map(fd.get(), size, true);
         family_.size = size;
         family_file_ = fd.release();
+        std::int64_t const group = ::getpgrp();
+        std::memcpy(family_.base + home_group_at, &group, sizeof group);
         break;
       } catch (std::system_error const& failure) {
         bool const too_large = failure.code().value() == ENOMEM || failure.code().value() == EFBIG ||
@@ -713,6 +729,12 @@ struct posix_backend : detail::unix_common<posix_backend> {
     return fd;
   }
 
+  static pid_t home_group() noexcept {
+    std::int64_t group = 0;
+    std::memcpy(&group, family_.base + home_group_at, sizeof group);
+    return static_cast<pid_t>(group);
+  }
+
   struct spawn_request {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -742,6 +764,15 @@ struct posix_backend : detail::unix_common<posix_backend> {
     ~spawn_request() {
       ::posix_spawnattr_destroy(&attributes);
       ::posix_spawn_file_actions_destroy(&actions);
+    }
+
+    void join_group(bool daemon) {
+      // A group that is gone cannot be joined, and the attempt would keep the child from starting.
+      if (!daemon && (!apart_ || (::kill(-home_group(), 0) != 0 && errno == ESRCH))) return;
+      short flags = 0;
+      ::posix_spawnattr_getflags(&attributes, &flags);
+      ::posix_spawnattr_setflags(&attributes, static_cast<short>(flags | POSIX_SPAWN_SETPGROUP));
+      ::posix_spawnattr_setpgroup(&attributes, daemon ? 0 : home_group());
     }
 
     /// What the child is to have, under the same numbers; all else that can be found is closed in it.
@@ -959,6 +990,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
   static inline std::atomic<long> process_number_{0};
 
   static inline std::string* image_path_ = nullptr;  // never freed: threads may start children during exit
+  static inline bool apart_ = false;  // this process, or the one that forked it, is a daemon
   static inline int family_file_ = -1;
   static inline family_segment family_{};
   static inline std::atomic<bool> family_ready_{false};
