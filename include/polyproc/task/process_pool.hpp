@@ -89,18 +89,49 @@ struct typed_task final : pool_task<Backend> {
   void fail(std::exception_ptr problem) noexcept override { to->fail(std::move(problem)); }
 };
 
+/// A map's target as an argument: a function by its place in the program, anything else by its value.
+template <class F, backend Backend>
+struct carried_target {
+  F target;
+};
+
 /// What a worker does with one piece of a map.
-template <class F, class In, class Out>
+template <class F, class In, class Out, backend Backend>
 struct map_piece {
-  std::vector<Out> operator()(F target, std::vector<In> items) const {
+  std::vector<Out> operator()(carried_target<F, Backend> carried, std::vector<In> items) const {
     std::vector<Out> results;
     results.reserve(items.size());
-    for (auto& item : items) results.push_back(target(std::move(item)));
+    for (auto& item : items) results.push_back(carried.target(std::move(item)));
     return results;
   }
 };
 
 }  // namespace detail
+
+template <class F, backend Backend>
+struct codec<detail::carried_target<F, Backend>> {
+  static void write(writer& out, detail::carried_target<F, Backend> const& carried) {
+    if constexpr (std::is_pointer_v<F>) {
+      auto const where = Backend::locate(reinterpret_cast<void const*>(carried.target));
+      encode(out, where.module);
+      encode(out, where.build);
+      encode(out, where.offset);
+    } else {
+      encode(out, carried.target);
+    }
+  }
+  static detail::carried_target<F, Backend> read(reader& in) {
+    if constexpr (std::is_pointer_v<F>) {
+      code_location where;
+      where.module = decode<std::string>(in);
+      where.build = decode<std::uint64_t>(in);
+      where.offset = decode<std::uint64_t>(in);
+      return {reinterpret_cast<F>(const_cast<void*>(Backend::resolve(where)))};
+    } else {
+      return {decode<F>(in)};
+    }
+  }
+};
 
 struct process_pool_options {
   std::size_t workers = 0;   ///< 0: as many as this process may use processors.
@@ -277,7 +308,9 @@ class basic_process_pool {
 
   template <class Out, class F, class In>
   auto submit_piece(F const& target, std::vector<In> items) {
-    return submit(detail::map_piece<std::decay_t<F>, In, Out>{}, target, std::move(items));
+    using kept = std::decay_t<F>;
+    return submit(detail::map_piece<kept, In, Out, Backend>{}, detail::carried_target<kept, Backend>{target},
+                  std::move(items));
   }
 
   void enqueue(task_ptr task) {

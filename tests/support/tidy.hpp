@@ -1,0 +1,78 @@
+/// The fixture of every test that starts processes or shares memory: afterwards descriptors, threads, children and
+/// shared-memory files are what they were before.
+#pragma once
+
+#include "support/catch.hpp"
+
+#include <polyproc/polyproc.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <string>
+#include <thread>
+
+struct inventory {
+  std::set<std::string> descriptors;
+  std::size_t threads = 0;
+  std::set<std::string> children;
+  std::set<std::string> shared_memory;
+
+  static inventory take() {
+    inventory all;
+#if !defined(_WIN32)
+    std::error_code ignored;
+    for (auto const& entry : std::filesystem::directory_iterator("/proc/self/fd", ignored)) {
+      auto const target = std::filesystem::read_symlink(entry.path(), ignored);
+      if (!ignored) all.descriptors.insert(entry.path().filename().string() + " -> " + target.string());
+      ignored.clear();
+    }
+    std::erase_if(all.descriptors, [](auto const& d) { return d.find("/proc/") != std::string::npos; });
+    for (auto const& task : std::filesystem::directory_iterator("/proc/self/task", ignored)) {
+      ++all.threads;
+      std::ifstream list(task.path() / "children");
+      for (std::string pid; list >> pid;) all.children.insert(pid);
+    }
+    for (auto const& file : std::filesystem::directory_iterator("/dev/shm", ignored))
+      if (file.path().filename().string().find("polyproc") != std::string::npos)
+        all.shared_memory.insert(file.path().string());
+#endif
+    return all;
+  }
+};
+
+inline void nothing_at_all() {}
+
+class tidy {
+ public:
+  tidy() {
+    // What a process keeps from its first use on (the family's segment, the pipe its children watch) is not a leak.
+    static bool const warm = [] {
+      polyproc::process first{{.daemon = true}, nothing_at_all};
+      first.start();
+      first.join();
+      return first.exit_code() == 0;
+    }();
+    CHECK(warm);
+    before_ = inventory::take();
+  }
+  tidy(tidy const&) = delete;
+  tidy& operator=(tidy const&) = delete;
+  ~tidy() {
+    // A thread that was joined leaves /proc a moment later.
+    auto after = inventory::take();
+    for (int i = 0; i < 200 && after.threads > before_.threads; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      after = inventory::take();
+    }
+    CHECK(after.descriptors == before_.descriptors);
+    CHECK(after.threads <= before_.threads);
+    CHECK(after.children == before_.children);
+    CHECK(after.shared_memory == before_.shared_memory);
+  }
+
+ private:
+  inventory before_;
+};
