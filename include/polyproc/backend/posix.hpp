@@ -979,9 +979,9 @@ struct posix_backend : detail::unix_common<posix_backend> {
 
   static inline thread_local std::uint64_t self_ = 0;
   static inline thread_local int start_depth_ = 0;
-  static inline std::mutex start_lock_;
+  static inline detail::lasting_mutex start_lock_;
 
-  static inline std::mutex living_lock_;
+  static inline detail::lasting_mutex living_lock_;
   static inline living* living_ = nullptr;  // the threads of this process that have an identity
   static inline living* spare_ = nullptr;
   static inline pthread_key_t thread_end_{};

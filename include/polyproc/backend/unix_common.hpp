@@ -23,6 +23,9 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#if defined(__APPLE__)
+#include <sys/random.h>
+#endif
 
 extern "C" char** environ;
 
@@ -54,6 +57,19 @@ class scoped_fd {
  private:
   int fd_ = -1;
 };
+
+/// A mutex that is never destroyed, because threads may still be running when the program's statics are: that of
+/// the standard library has a destructor on some systems.
+class lasting_mutex {
+ public:
+  void lock() noexcept { ::pthread_mutex_lock(&mutex_); }
+  bool try_lock() noexcept { return ::pthread_mutex_trylock(&mutex_) == 0; }
+  void unlock() noexcept { ::pthread_mutex_unlock(&mutex_); }
+
+ private:
+  pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+};
+static_assert(std::is_trivially_destructible_v<lasting_mutex>);
 
 /// The milliseconds poll should sleep for a deadline: rounded up, so that it never returns early and spins.
 inline int poll_timeout(time_point now, time_point deadline) noexcept {
@@ -449,8 +465,8 @@ struct unix_common {
   static inline own_state own_{};
   static inline life_pipe life_{};
   static inline int forked_life_ = -1;  // in a forked child: the read end of the parent's life pipe, until used
-  static inline std::mutex life_lock_;
-  static inline std::mutex hooks_lock_;
+  static inline lasting_mutex life_lock_;
+  static inline lasting_mutex hooks_lock_;
   static inline std::array<std::atomic<void (*)()>, 16> hooks_{};
 };
 
