@@ -180,7 +180,7 @@ struct win32_backend {
   /// releases everybody who waits for it at that moment, even if it is reset before they run.
   struct event_gates {
     static constexpr unsigned buckets = 64;
-    static constexpr unsigned gates = 4;
+    static constexpr unsigned gates = 8;
 
     static std::byte* state() noexcept {
       if (family_ready_.load(std::memory_order_acquire)) return family_.base;
@@ -199,9 +199,10 @@ struct win32_backend {
     static void shut(unsigned bucket, unsigned gate) noexcept {
       if (auto const e = event(bucket, gate)) detail::win32::ResetEvent(e);
     }
-    static bool wait(unsigned bucket, unsigned gate, time_point deadline) noexcept {
+    static bool wait(unsigned bucket, unsigned gate, unsigned other, time_point deadline) noexcept {
       using namespace detail::win32;
-      return WaitForSingleObject(event(bucket, gate), wait_milliseconds(now(), deadline)) == wait_signaled;
+      handle const both[2] = {event(bucket, gate), event(bucket, other)};
+      return WaitForMultipleObjects(2, both, 0, wait_milliseconds(now(), deadline)) <= wait_signaled + 1;
     }
     static void pause(time_point deadline) noexcept {
       if (now() < deadline) detail::win32::Sleep(1);

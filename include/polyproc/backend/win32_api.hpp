@@ -62,6 +62,7 @@ __declspec(dllimport) int __stdcall GetProcessAffinityMask(handle_type, ulong_pt
 
 // waiting
 __declspec(dllimport) dword __stdcall WaitForSingleObject(handle_type, dword);
+__declspec(dllimport) dword __stdcall WaitForMultipleObjects(dword, handle_type const*, int, dword);
 __declspec(dllimport) handle_type __stdcall CreateEventW(_SECURITY_ATTRIBUTES*, int, int, wchar_t const*);
 __declspec(dllimport) int __stdcall SetEvent(handle_type);
 __declspec(dllimport) int __stdcall ResetEvent(handle_type);
