@@ -1,0 +1,101 @@
+/// Every exception of the library. They share the base polyproc::error; failures of the operating system are
+/// std::system_error, and misuse that the program could have avoided is std::logic_error.
+#pragma once
+
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+
+namespace polyproc::inline v0_1 {
+
+class error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// Bytes that are not what they should be: cut short, foreign, or damaged.
+class decode_error : public error {
+ public:
+  decode_error(std::string const& problem, std::size_t offset)
+      : error("polyproc: these bytes cannot be read: " + problem + ", at byte " + std::to_string(offset) +
+              "; they were cut short, damaged, or written for another type"),
+        offset_(offset) {}
+  /// As it came from another process.
+  static decode_error received(std::string const& what, std::size_t offset) { return {as_it_is{}, what, offset}; }
+  /// Where in the message it was found, in bytes from its beginning.
+  [[nodiscard]] std::size_t offset() const noexcept { return offset_; }
+
+ private:
+  struct as_it_is {};
+  decode_error(as_it_is, std::string const& what, std::size_t offset) : error(what), offset_(offset) {}
+  std::size_t offset_;
+};
+
+class queue_full : public error {
+ public:
+  queue_full() : error("polyproc: the queue is full; wait with put or put_for, or try again later") {}
+  using error::error;
+};
+class queue_empty : public error {
+ public:
+  queue_empty() : error("polyproc: the queue is empty; wait with get or get_for, or try again later") {}
+  using error::error;
+};
+class queue_closed : public error {
+ public:
+  queue_closed() : error("polyproc: the queue is closed: nothing can be put any more, and what was in it is taken") {}
+  using error::error;
+};
+
+/// A deadline passed in a form that has no other way to say so.
+class timeout_error : public error {
+ public:
+  timeout_error() : error("polyproc: the time limit has passed") {}
+  using error::error;
+};
+
+/// A lock's holder ended while it held it; see mutex::recover.
+class owner_died : public error {
+ public:
+  using error::error;
+};
+
+/// A process could not be started, or what it was to run cannot be found in it.
+class start_error : public error {
+ public:
+  using error::error;
+};
+
+/// The worker process that ran a task ended before the task did.
+class worker_lost : public error {
+ public:
+  /// `code` as process::exit_code: N for exit N, -N for signal N.
+  worker_lost(long pid, int code)
+      : error("polyproc: worker process " + std::to_string(pid) + " was lost with the task it was running: it " +
+              (code < 0 ? "was ended by signal " + std::to_string(-static_cast<long>(code))
+                        : "exited with code " + std::to_string(code))),
+        pid_(pid),
+        code_(code) {}
+  worker_lost(std::string const& what, long pid, int code) : error(what), pid_(pid), code_(code) {}
+  [[nodiscard]] long pid() const noexcept { return pid_; }
+  [[nodiscard]] int exit_code() const noexcept { return code_; }
+  /// 0 if it was not a signal.
+  [[nodiscard]] int signal() const noexcept { return code_ < 0 ? -code_ : 0; }
+
+ private:
+  long pid_;
+  int code_;
+};
+
+/// An exception of a type that cannot be made here was thrown in another process.
+class remote_error : public error {
+ public:
+  remote_error(std::string type, std::string const& what) : error(what), type_(std::move(type)) {}
+  /// What the type is called there.
+  [[nodiscard]] std::string const& type_name() const noexcept { return type_; }
+
+ private:
+  std::string type_;
+};
+
+}  // namespace polyproc::inline v0_1
