@@ -68,8 +68,8 @@ struct staying_work final : work<Backend> {
   void run() override {
     std::apply(
         [this](Args&... each) {
-          if constexpr (requires { std::invoke(target, std::move(each)...); })
-            (void)std::invoke(target, std::move(each)...);
+          if constexpr (requires { target(std::move(each)...); })
+            (void)target(std::move(each)...);
           else
             (void)target.run(std::move(each)...);
         },

@@ -96,7 +96,8 @@ struct kept_arguments<unknown_parameters, Args...> {
 
 /// A kept argument as parameter P sees it. `last`: this is its last use, so it may be moved from.
 template <class P, class Kept>
-decltype(auto) as_parameter(Kept& value, [[maybe_unused]] bool last) {
+decltype(auto) as_parameter(Kept& value, bool last) {
+  (void)last;
   using decayed = std::decay_t<P>;
   if constexpr (std::is_same_v<decayed, char const*>) return value.c_str();
   else if constexpr (std::is_same_v<decayed, std::string_view>) return std::string_view(value);
