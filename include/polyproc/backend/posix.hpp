@@ -11,10 +11,10 @@
 ///   ends: so each daemon is a process group of its own. Its children, other than daemons, go back to the family's
 ///   group. A terminal's Ctrl-C and Ctrl-Z therefore do not reach daemons, and they should not read from it.
 ///
-/// What it cannot do: a stopped daemon stays when its parent had left the session, or when a process of the same
-/// session adopts the orphan; a program whose file was replaced cannot start further images (it says so); memory
-/// given back by discard() stays in use; a program that closes descriptors it did not open (closefrom) takes the
-/// ground from under the threads of its own process.
+/// What it cannot do: a stopped daemon stays when its parent had left the session, when a process of the same session
+/// adopts the orphan, or when somebody stops it in the very moment in which its parent ends; a program whose file was
+/// replaced cannot start further images (it says so); memory given back by discard() stays in use; a program that
+/// closes descriptors it did not open (closefrom) takes the ground from under the threads of its own process.
 #pragma once
 
 #include <polyproc/backend/gate_parking.hpp>
@@ -328,9 +328,12 @@ struct posix_backend : detail::unix_common<posix_backend> {
 
   static bool ask(child const& c, child_request what) {
     if (ended(c, true)) return false;
-    if (::kill(c.pid, signal_number(what)) == 0) return true;
-    if (errno == ESRCH) return false;
-    detail::throw_errno("kill");
+    if (::kill(c.pid, signal_number(what)) != 0) {
+      if (errno == ESRCH) return false;
+      detail::throw_errno("kill");
+    }
+    if (what == child_request::stop) await_stop(c);
+    return true;
   }
 
   // --- code
@@ -830,6 +833,18 @@ struct posix_backend : detail::unix_common<posix_backend> {
     bool const gone = got == 0 ? info.si_pid != 0 : hung_up || (::kill(c.pid, 0) != 0 && errno == ESRCH);
     errno = saved;
     return gone;
+  }
+
+  /// Until it has stopped, ended, or a tenth of a second has passed. Only a daemon that has really stopped is resumed
+  /// by the system when its parent ends: see above.
+  static void await_stop(child const& c) noexcept {
+    auto const deadline = now() + std::chrono::milliseconds{100};
+    for (std::chrono::microseconds pause{10}; now() < deadline; pause *= 2) {
+      siginfo_t info{};
+      int const got = ::waitid(P_PID, static_cast<id_t>(c.pid), &info, WSTOPPED | WEXITED | WNOHANG | WNOWAIT);
+      if (got == 0 ? info.si_pid != 0 : errno != EINTR) return;
+      nap(pause, deadline);
+    }
   }
 
   static void* watch_parent_loop(void* data) noexcept {
