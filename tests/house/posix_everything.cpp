@@ -113,7 +113,7 @@ void use_library() {
   payer.join();
   must(shared->balance == 2000, "mutex");
 
-  polyproc::queue<int> empty;
+  polyproc::queue<int> empty{1};
   polyproc::process waiter{{.name = "waiter", .daemon = true}, wait_for_ever, empty};
   waiter.start();
   waiter.kill();

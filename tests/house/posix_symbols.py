@@ -21,7 +21,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 # Functions and variables that Linux, macOS and FreeBSD all have.
 ALLOWED = set("""
-abort access atexit calloc chdir clock_gettime close dup2 environ execv execve execvp exit _exit fchdir fcntl fork
+abort access atexit bcmp calloc chdir clock_gettime close dup2 environ execv execve execvp exit _exit fchdir fcntl fflush fork
 fprintf fputs free fstat ftruncate fwrite getcwd getentropy getenv getpgrp getpid getppid getrlimit kill
 malloc memchr memcmp memcpy memmove memset mkfifo mmap munmap nanosleep open pipe poll pread pwrite puts raise read
 realpath sched_yield setpgid shm_open shm_unlink sigaction sigaddset sigdelset sigemptyset sigfillset sigismember
@@ -48,7 +48,7 @@ PER_SYSTEM = {
 
 # What compilers, the C library's headers and the standard library refer to by themselves.
 IMPLEMENTATION = re.compile(
-    r"""^(_Z|__cxa_|__gxx_personality|_Unwind_|__gcc_|__stack_chk_|__errno_location$|__tls_get_addr$|__dso_handle$
+    r"""^(_Z|__cxa_|__dynamic_cast$|__gxx_personality|_Unwind_|__gcc_|__stack_chk_|__errno_location$|__tls_get_addr$|__dso_handle$
         |_GLOBAL_OFFSET_TABLE_$|__libc_single_threaded$|__assert_fail$|__gthrw_|__pthread_key_create$
         |__isoc\d+_|__\w+_chk$|__emutls_get_address$|pthread_cond_clockwait$|__sigsetjmp$
         |__asan_|__tsan_|__ubsan_)""", re.X)
@@ -100,9 +100,9 @@ def trace(program, where, name):
     with open(log, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             found = re.match(r"\d+\s+(?:<\.\.\. )?(\w+)", line)
-            if found:
+            if found and "<unfinished" not in line:  # such a call comes a second time, with its result
                 # glibc's pipe(p) is pipe2(p, 0).
-                calls.add("pipe" if re.search(r"\bpipe2\(.*, 0\)", line) else found.group(1))
+                calls.add("pipe" if re.search(r"\bpipe2\b.*, 0\)", line) else found.group(1))
             calls.update(LINUX_ONLY_WORDS.findall(line))
             path = re.search(r'\b(?:open|openat|openat2|readlink|readlinkat)\((?:[\w-]+, )?"((?:/proc|/sys)[^"]*)"', line)
             if path:

@@ -49,7 +49,7 @@ namespace polyproc::inline v0_1 {
 struct posix_backend : detail::unix_common<posix_backend> {
  private:
   static constexpr unsigned gate_buckets = 4;
-  static constexpr unsigned gates_per_bucket = 4;
+  static constexpr unsigned gates_per_bucket = 8;
 
   /// The kernel objects of gate_parking: pipes that are open when a byte is in them.
   struct gates_of_pipes {
@@ -83,13 +83,13 @@ struct posix_backend : detail::unix_common<posix_backend> {
       }
       errno = saved;
     }
-    static bool wait(unsigned bucket, unsigned gate, time_point deadline) noexcept {
+    static bool wait(unsigned bucket, unsigned gate, unsigned other, time_point deadline) noexcept {
       int const saved = errno;
       bool opened = false;
       for (;;) {
-        pollfd p{gate_pipes_[bucket][gate][0], POLLIN, 0};
-        int const ready = ::poll(&p, 1, detail::poll_timeout(now(), deadline));
-        if (ready > 0) opened = (p.revents & POLLIN) != 0;
+        pollfd look[2]{{gate_pipes_[bucket][gate][0], POLLIN, 0}, {gate_pipes_[bucket][other][0], POLLIN, 0}};
+        int const ready = ::poll(look, 2, detail::poll_timeout(now(), deadline));
+        if (ready > 0) opened = ((look[0].revents | look[1].revents) & POLLIN) != 0;
         if (ready > 0 || (ready < 0 && errno != EINTR) || now() >= deadline) break;
       }
       errno = saved;
