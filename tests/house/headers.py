@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Every public header compiles alone, and without a warning, with every compiler that is here.
+
+Each header is a translation unit by itself: with g++ for the native and the portable Unix backend and without run-time
+type information, with clang++ (the distribution's and the newest), and with mingw-w64's g++. Then programs that use the
+whole library, because much of a header is only looked at when it is used: optimized, since some warnings come only then.
+
+usage: headers.py     exit status: 0 all is well, 1 something is not
+"""
+import os
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import house  # noqa: E402
+
+
+def main():
+    book = house.book()
+    unix_only = {"polyproc/backend/linux.hpp", "polyproc/backend/posix.hpp", "polyproc/backend/unix_common.hpp"}
+    windows_only = {"polyproc/backend/win32.hpp", "polyproc/backend/win32_api.hpp"}
+    ways = []  # name, compiler, flags, headers that are not for it
+    native = [("g++", house.gcc())] if house.gcc() else []
+    native += house.clangs()
+    for name, compiler in native:
+        ways.append((name, compiler, ["-pthread"], windows_only))
+        ways.append((f"{name} -fno-rtti -fvisibility=hidden", compiler, ["-pthread", "-fno-rtti", "-fvisibility=hidden"],
+                     windows_only))
+    for name, compiler in native[:1]:
+        ways.append((f"{name} -DPOLYPROC_BACKEND_POSIX", compiler, ["-pthread", "-DPOLYPROC_BACKEND_POSIX"], windows_only))
+    if house.mingw():
+        ways.append(("mingw-w64 g++", house.mingw(), [], unix_only))
+    else:
+        book.skip("mingw-w64", "x86_64-w64-mingw32-g++ is not here")
+    if len(native) < 2:
+        book.skip("clang++", "not here")
+
+    users = [os.path.join(house.ROOT, *path.split("/"))
+             for path in ("examples/wordcount.cpp", "tests/house/posix_everything.cpp")]
+    with tempfile.TemporaryDirectory() as where:
+        jobs = []
+        for number, (name, compiler, flags, others) in enumerate(ways):
+            flags = [*house.WARNINGS, *flags, "-I" + house.INCLUDE]
+            # Alone in all ways with g++ and mingw-w64; the others see each once, without the variations.
+            for header in house.headers():
+                if header in others or ("clang" in name and "rtti" in name):
+                    continue
+                jobs.append((f"{header} alone, {name}",
+                             lambda c=compiler, f=flags, h=header: house.compile_text(c, f"#include <{h}>\n", *f)))
+            for user in users:
+                if not os.path.exists(user) or (house.mingw() == compiler and "posix" in user):
+                    continue
+                made = os.path.join(where, f"{number}_{os.path.basename(user)}.o")
+                jobs.append((f"{os.path.relpath(user, house.ROOT)}, {name}",
+                             lambda c=compiler, f=flags, u=user, m=made:
+                             house.run([c, "-std=c++20", "-O2", "-c", *f, u, "-o", m])))
+        book.check_compiles(jobs)
+    book.finish()
+
+
+if __name__ == "__main__":
+    main()
