@@ -2,11 +2,7 @@
 //
 // What concept.hpp asks of a backend, asked of the native one. Nothing above floor 0 is used.
 #define CATCH_CONFIG_RUNNER
-#if __has_include(<catch2/catch_all.hpp>)
-#include <catch2/catch_all.hpp>
-#else
-#include <catch2/catch.hpp>
-#endif
+#include "support/catch.hpp"
 
 #include <polyproc/backend/native.hpp>
 

@@ -1,10 +1,6 @@
 // The protocol of gate_parking.hpp over gates made of a mutex and a condition variable, which are looked at again
 // after waking like pipes are: the weakest gates that the protocol allows.
-#if __has_include(<catch2/catch_all.hpp>)
-#include <catch2/catch_all.hpp>
-#else
-#include <catch2/catch.hpp>
-#endif
+#include "support/catch.hpp"
 
 #include <polyproc/backend/gate_parking.hpp>
 

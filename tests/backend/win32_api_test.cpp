@@ -15,11 +15,7 @@
 #endif
 #include <winternl.h>
 
-#if __has_include(<catch2/catch_all.hpp>)
-#include <catch2/catch_all.hpp>
-#else
-#include <catch2/catch.hpp>
-#endif
+#include "support/catch.hpp"
 
 #include <cstddef>
 #include <type_traits>

@@ -38,7 +38,7 @@
 /// Callers look again every now and then because of these (sync/waiting.hpp).
 ///
 /// `Gates` provides, as static members:
-///   buckets, gates              how many there are of each; gates a power of two, at least 4; take 8
+///   buckets, gates              how many there are of each; gates a power of two, at least 8
 ///   std::byte* state()          state_bytes of zeroed memory shared by all who may wait for each other, aligned
 ///                               to 64, at the same place in every call; nullptr when there is none
 ///   std::uint64_t key(void const* word)   the same for waiter and waker of one word; see parking_key
@@ -46,7 +46,7 @@
 ///                               false when it cannot
 ///   open(bucket, gate), shut(bucket, gate)
 ///   bool wait(bucket, gate, other, deadline)   until one of both gates is open: true; false at the deadline or on
-///                               an error; without `other`, only the first is waited for
+///                               an error
 ///   pause(deadline)             sleeps a millisecond or two, no longer than the deadline
 /// all noexcept.
 #pragma once
@@ -68,7 +68,7 @@ template <class Gates>
 struct gate_parking {
   /// Each bucket has a cache line of its own.
   static constexpr std::size_t state_bytes = std::size_t{64} * Gates::buckets;
-  static_assert(Gates::gates >= 4 && (Gates::gates & (Gates::gates - 1)) == 0);
+  static_assert(Gates::gates >= 8 && (Gates::gates & (Gates::gates - 1)) == 0);
 
   /// Until the word's bucket is woken, the deadline, or no reason; at once if word != expected.
   static void wait(std::atomic<std::uint32_t> const& word, std::uint32_t expected, time_point deadline) noexcept {
@@ -89,12 +89,7 @@ struct gate_parking {
     auto const now = state.fetch_or(occupied, std::memory_order_acq_rel) | occupied;
     if ((now | occupied) != (seen | occupied)) return;  // somebody was woken meanwhile; the caller looks again
     if (word.load(std::memory_order_acquire) != expected) return;
-    bool woken = false;
-    if constexpr (requires { Gates::wait(bucket, 0U, 0U, deadline); })
-      woken = Gates::wait(bucket, gate_of(now), gate_of(now + 2), deadline);
-    else
-      woken = Gates::wait(bucket, gate_of(now), deadline);
-    if (woken) move_on(state, bucket, now);
+    if (Gates::wait(bucket, gate_of(now), gate_of(now + 2), deadline)) move_on(state, bucket, now);
   }
 
   /// Wakes all who wait for a word of the same bucket. One instruction when nobody does.
