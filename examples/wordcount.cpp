@@ -161,9 +161,9 @@ struct job {
   std::vector<std::string> skipped;
 };
 
-/// Walks the tree and cuts it into pieces of about half a megabyte.
-job plan(fs::path const& root) {
-  constexpr std::uint64_t size_of_piece = 1 << 19;
+/// Walks the tree and cuts it into pieces: some for each worker, so that they end together, and not too small, because
+/// each piece's distinct words come back one by one.
+job plan(fs::path const& root, std::size_t workers) {
   job made;
   piece open;
   std::uint64_t in_open = 0;
@@ -195,6 +195,9 @@ job plan(fs::path const& root) {
       files.emplace_back(to_utf8(it->path()), size);
   }
   std::sort(files.begin(), files.end());
+  std::uint64_t total = 0;
+  for (auto const& file : files) total += file.second;
+  auto const size_of_piece = std::clamp<std::uint64_t>(total / (workers * 12), 1 << 16, 1 << 23);
   made.files = files.size() + made.skipped.size();
   for (auto const& [path, size] : files) {
     made.bytes += size;
@@ -365,7 +368,8 @@ int main(int argc, char** argv) {
   if (root.empty()) usage("which directory?");
 
   try {
-    auto const work = plan(root);
+    auto const processors = workers == 0 ? polyproc::usable_cpus() : workers;
+    auto const work = plan(root, processors);
     auto all = count_all(work, workers, crash, false);
     all.unreadable.insert(all.unreadable.end(), work.skipped.begin(), work.skipped.end());
     std::sort(all.unreadable.begin(), all.unreadable.end());
@@ -396,9 +400,8 @@ int main(int argc, char** argv) {
       // The files are in the system's cache now: both passes read them from there.
       auto const one = count_all(work, 1, false, true);
       auto const many = count_all(work, workers, false, true);
-      auto const n = workers == 0 ? polyproc::usable_cpus() : workers;
       std::printf("%.2f s with one worker, %.2f s with %zu: %.2f times as fast\n", one.seconds, many.seconds,
-                  static_cast<std::size_t>(n), one.seconds / std::max(many.seconds, 1e-9));
+                  static_cast<std::size_t>(processors), one.seconds / std::max(many.seconds, 1e-9));
     }
     return all.ledger_agrees ? 0 : 1;
   } catch (std::exception const& problem) {

@@ -10,9 +10,9 @@
 #pragma once
 
 #include <polyproc/memory/arena.hpp>
+#include <polyproc/wire/error.hpp>
 
 #include <mutex>
-#include <stdexcept>
 #include <string>
 
 namespace polyproc::inline v0_1::detail {
@@ -57,16 +57,16 @@ class attachment {
     return made;
   }
 
-  /// Takes over a hold that somebody else took for us (see hold_for_message). Throws std::runtime_error, and leaves the
+  /// Takes over a hold that somebody else took for us (see hold_for_message). Throws handle_error, and leaves the
   /// hold alone, when the block is not what the fingerprint says.
   static attachment* adopt(std::uint64_t offset, std::uint64_t fingerprint, std::uint64_t layout, char const* what) {
     auto* memory = arena<Backend>::at(offset, shared_block_header);
     auto const* const head = reinterpret_cast<header const*>(memory);
     if (head->magic != header::magic_value)
-      throw std::runtime_error(std::string("polyproc: a handle to a ") + what +
+      throw handle_error(std::string("polyproc: a handle to a ") + what +
                                " points at memory that holds none; was it already destroyed?");
     if (head->fingerprint != fingerprint || head->layout != layout)
-      throw std::runtime_error(std::string("polyproc: a handle to a ") + what +
+      throw handle_error(std::string("polyproc: a handle to a ") + what +
                                " was opened for another type than it was made for; both sides must name the same type");
     memory = arena<Backend>::at(offset, shared_block_header + head->size);
     return new attachment(offset, memory);

@@ -218,7 +218,14 @@ void write_function(writer& out, F* function) {
 }
 template <class Backend, class F>
 F* read_function(reader& in) {
-  return reinterpret_cast<F*>(const_cast<void*>(Backend::resolve(read_location(in))));
+  auto const where = read_location(in);
+  void const* code = nullptr;
+  try {
+    code = Backend::resolve(where);
+  } catch (std::runtime_error const& problem) {
+    throw start_error(problem.what());  // a replaced or missing module, in the backend's words
+  }
+  return reinterpret_cast<F*>(const_cast<void*>(code));
 }
 
 using trampoline = void(reader&, writer&);

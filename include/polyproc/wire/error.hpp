@@ -66,6 +66,12 @@ class start_error : public error {
   using error::error;
 };
 
+/// A handle does not refer to what it should: to another type, or to something that is gone.
+class handle_error : public error {
+ public:
+  using error::error;
+};
+
 /// The worker process that ran a task ended before the task did.
 class worker_lost : public error {
  public:

@@ -47,7 +47,7 @@ inline std::string cut(char const* text) {
 
 enum class exception_kind : std::uint8_t {
   other, logic, domain, invalid, length, range_of, runtime, range, overflow, underflow, memory, generic_code, system_code,
-  library, decode, full, empty, closed, timeout, owner, start, worker, remote
+  library, decode, full, empty, closed, timeout, owner, start, handle, worker, remote
 };
 
 /// The exception as it lies on the wire, one level.
@@ -85,6 +85,7 @@ inline std::exception_ptr describe_current(exception_record& r) {
   } catch (timeout_error const& e) { plain(exception_kind::timeout, e);
   } catch (owner_died const& e) { plain(exception_kind::owner, e);
   } catch (start_error const& e) { plain(exception_kind::start, e);
+  } catch (handle_error const& e) { plain(exception_kind::handle, e);
   } catch (worker_lost const& e) {
     plain(exception_kind::worker, e);
     r.first = e.pid();
@@ -157,6 +158,7 @@ template <class E>
     case exception_kind::timeout: throw_as(timeout_error(r.what), inner);
     case exception_kind::owner: throw_as(owner_died(r.what), inner);
     case exception_kind::start: throw_as(start_error(r.what), inner);
+    case exception_kind::handle: throw_as(handle_error(r.what), inner);
     case exception_kind::worker:
       throw_as(worker_lost(r.what, static_cast<long>(r.first), static_cast<int>(r.second)), inner);
     case exception_kind::remote:
