@@ -84,9 +84,10 @@ logged() {
   if ((code)); then
     say "FAILED (exit status $code): $*"
     # The first complaints say more than the last lines.
-    grep -nE -m 12 '(error|Error|ERROR|undefined reference|warning:)' "$log" | cut -c 1-300
+    grep -E '(: (fatal )?error:|CMake Error|undefined reference|: warning:|\*\*\*Failed|\*\*\*Timeout|\*\*\*Exception)' "$log" |
+      sort -u | head -n 12 | cut -c 1-300
     say "  ..."
-    tail -n 15 "$log" | cut -c 1-300
+    tail -n 12 "$log" | cut -c 1-300
     say "  (all of it: $log)"
   fi
   return "$code"
