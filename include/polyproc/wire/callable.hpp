@@ -115,6 +115,7 @@ decltype(auto) call_target(F& target, Args&&... args) {
 template <class F, class... Kept, class... P, std::size_t... I>
 decltype(auto) invoke_known(F& target, std::tuple<Kept...>& values, bool last, parameter_list<P...>,
                             std::index_sequence<I...>) {
+  (void)values, (void)last;  // without parameters neither is used
   return call_target(target, as_parameter<P>(std::get<I>(values), last)...);
 }
 
