@@ -3203,8 +3203,8 @@ struct linux_backend : detail::unix_common<linux_backend> {
   static handle segment_create(std::size_t size) {
     int const fd = static_cast<int>(::syscall(SYS_memfd_create, "polyproc", 1U /* MFD_CLOEXEC */));
     if (fd < 0) detail::throw_errno("memfd_create");
-    detail::scoped_fd guard{fd};
-    if (::ftruncate(fd, static_cast<off_t>(size)) != 0) detail::throw_errno("ftruncate of shared memory");
+    detail::scoped_fd guard{beyond_streams(fd)};
+    if (::ftruncate(guard.get(), static_cast<off_t>(size)) != 0) detail::throw_errno("ftruncate of shared memory");
     return guard.release();
   }
 
@@ -3347,6 +3347,18 @@ struct linux_backend : detail::unix_common<linux_backend> {
 
   static void raw_pipe(int (&ends)[2]) {
     if (::pipe2(ends, O_CLOEXEC) != 0) detail::throw_errno("pipe2");
+    detail::scoped_fd other{ends[1]};
+    ends[0] = beyond_streams(ends[0]);
+    detail::scoped_fd one{ends[0]};
+    ends[1] = beyond_streams(other.release());
+    one.release();
+  }
+
+  /// A program may run with some of 0, 1 and 2 closed; what is ours must not be taken for a standard stream.
+  static int beyond_streams(int fd) {
+    if (fd > 2) return fd;
+    detail::scoped_fd low{fd};
+    return handle_duplicate(fd);
   }
 
   static void forked() noexcept {
@@ -4317,6 +4329,7 @@ class remote_error : public error {
 
 }  // namespace polyproc::inline v0_1
 
+#include <memory>
 #include <mutex>
 
 namespace polyproc::inline v0_1::detail {
@@ -4413,7 +4426,6 @@ class attachment {
   static void fork_succeeded() noexcept { registry().lock.unlock(); }
   static void in_forked_child() noexcept {
     for (auto* a = registry().first; a != nullptr; a = a->next_) a->owner_ = Backend::current_pid();
-    registry().lock.unlock();
   }
 
   /// At the orderly end of a child: lets go of all, whatever handles still exist; they must not be used afterwards.
@@ -4435,7 +4447,12 @@ class attachment {
   };
   static list& registry() {
     // Never destroyed: handles in static objects are let go after it would be.
-    static list* const all = new list;
+    static list* const all = [] {
+      auto* const made = new list;
+      // Whoever held the lock when a process was forked does not exist in the child.
+      Backend::at_fork_child([] { std::construct_at(&registry().lock); });
+      return made;
+    }();
     return *all;
   }
 
@@ -6013,7 +6030,6 @@ struct exit_status {
 }  // namespace polyproc::inline v0_1
 
 #include <cstdlib>
-#include <memory>
 
 namespace polyproc::inline v0_1::detail {
 
@@ -7600,6 +7616,11 @@ class basic_process_pool {
   basic_process_pool& operator=(basic_process_pool const&) = delete;
 
   ~basic_process_pool() {
+    if (owner_ != Backend::current_pid()) {
+      // A copy that a fork left in a child: the workers are not its own, and the collector does not exist here.
+      if (collector_.joinable()) collector_.detach();
+      return;
+    }
     close();
     cancel_waiting();
     auto const deadline = Backend::now() + options_.grace;
@@ -7989,6 +8010,7 @@ class basic_process_pool {
   bool collector_rests_ = false;
   bool someone_missing_ = false;
   time_point next_look_{};
+  long owner_ = Backend::current_pid();
   typename Backend::template atomic<std::uint32_t> idle_turn_{0};
   std::thread collector_;
 };

@@ -2,6 +2,12 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <memory>
+
+#if !defined(_WIN32)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 
 using namespace std::chrono_literals;
 using kind = polyproc::exit_status::kind;
@@ -335,6 +341,42 @@ TEST_CASE_METHOD(tidy, "a forked child's ends are told apart as any other's") {
   CHECK(thrown.status()->how == kind::exception);
   CHECK(thrown.status()->exception_what == "from a fork");
   CHECK(code.exit_code() == 3);
+}
+
+TEST_CASE_METHOD(tidy, "a program without standard streams can start processes") {
+  shared_board b;
+  polyproc::process p{polyproc::start::fork, [b] {
+                        for (int fd : {0, 1, 2}) ::close(fd);
+                        auto inner = polyproc::launch(greet, b, "egon");
+                        inner.join();
+                        polyproc::process forked{polyproc::start::fork, [b] { b->other = 1; }};
+                        forked.start();
+                        forked.join();
+                        if (inner.exit_code() != 0 || forked.exit_code() != 0) polyproc::native_backend::exit_now(5);
+                      }};
+  p.start();
+  p.join();
+  CHECK(p.exit_code() == 0);
+  CHECK(b->number == 4);
+  CHECK(b->other == 1);
+}
+
+TEST_CASE_METHOD(tidy, "a fork that the program makes by itself may use and drop its copies of what is shared") {
+  auto pool = std::make_unique<polyproc::process_pool>(1);
+  auto q = std::make_unique<polyproc::queue<int>>(2);
+  auto const child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    q->put(1);
+    pool.reset();
+    q.reset();
+    ::_exit(0);
+  }
+  int status = 0;
+  CHECK(::waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(q->get() == 1);
+  CHECK(pool->apply([](int x) { return x + 1; }, 1) == 2);
 }
 
 TEST_CASE_METHOD(tidy, "[H48] a status that somebody else took is unknown, never success") {

@@ -85,8 +85,8 @@ struct linux_backend : detail::unix_common<linux_backend> {
   static handle segment_create(std::size_t size) {
     int const fd = static_cast<int>(::syscall(SYS_memfd_create, "polyproc", 1U /* MFD_CLOEXEC */));
     if (fd < 0) detail::throw_errno("memfd_create");
-    detail::scoped_fd guard{fd};
-    if (::ftruncate(fd, static_cast<off_t>(size)) != 0) detail::throw_errno("ftruncate of shared memory");
+    detail::scoped_fd guard{beyond_streams(fd)};
+    if (::ftruncate(guard.get(), static_cast<off_t>(size)) != 0) detail::throw_errno("ftruncate of shared memory");
     return guard.release();
   }
 
@@ -229,6 +229,18 @@ struct linux_backend : detail::unix_common<linux_backend> {
 
   static void raw_pipe(int (&ends)[2]) {
     if (::pipe2(ends, O_CLOEXEC) != 0) detail::throw_errno("pipe2");
+    detail::scoped_fd other{ends[1]};
+    ends[0] = beyond_streams(ends[0]);
+    detail::scoped_fd one{ends[0]};
+    ends[1] = beyond_streams(other.release());
+    one.release();
+  }
+
+  /// A program may run with some of 0, 1 and 2 closed; what is ours must not be taken for a standard stream.
+  static int beyond_streams(int fd) {
+    if (fd > 2) return fd;
+    detail::scoped_fd low{fd};
+    return handle_duplicate(fd);
   }
 
   static void forked() noexcept {

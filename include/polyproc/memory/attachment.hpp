@@ -12,6 +12,7 @@
 #include <polyproc/memory/arena.hpp>
 #include <polyproc/wire/error.hpp>
 
+#include <memory>
 #include <mutex>
 #include <string>
 
@@ -109,7 +110,6 @@ class attachment {
   static void fork_succeeded() noexcept { registry().lock.unlock(); }
   static void in_forked_child() noexcept {
     for (auto* a = registry().first; a != nullptr; a = a->next_) a->owner_ = Backend::current_pid();
-    registry().lock.unlock();
   }
 
   /// At the orderly end of a child: lets go of all, whatever handles still exist; they must not be used afterwards.
@@ -131,7 +131,12 @@ class attachment {
   };
   static list& registry() {
     // Never destroyed: handles in static objects are let go after it would be.
-    static list* const all = new list;
+    static list* const all = [] {
+      auto* const made = new list;
+      // Whoever held the lock when a process was forked does not exist in the child.
+      Backend::at_fork_child([] { std::construct_at(&registry().lock); });
+      return made;
+    }();
     return *all;
   }
 

@@ -166,6 +166,11 @@ class basic_process_pool {
   basic_process_pool& operator=(basic_process_pool const&) = delete;
 
   ~basic_process_pool() {
+    if (owner_ != Backend::current_pid()) {
+      // A copy that a fork left in a child: the workers are not its own, and the collector does not exist here.
+      if (collector_.joinable()) collector_.detach();
+      return;
+    }
     close();
     cancel_waiting();
     auto const deadline = Backend::now() + options_.grace;
@@ -555,6 +560,7 @@ class basic_process_pool {
   bool collector_rests_ = false;
   bool someone_missing_ = false;
   time_point next_look_{};
+  long owner_ = Backend::current_pid();
   typename Backend::template atomic<std::uint32_t> idle_turn_{0};
   std::thread collector_;
 };
