@@ -5011,9 +5011,21 @@ inline constexpr std::size_t member_count = [] {
     return count_members<T, total>();
 }();
 
+/// Converts to a base class of T only.
+template <class T>
+struct any_base_of {
+  template <class U>
+    requires(std::is_base_of_v<U, T> && !std::is_same_v<U, T>)
+  constexpr operator U() const noexcept;
+};
+/// An aggregate's bases come before its members, and a structured binding does not name them.
+template <class T>
+concept has_bases = requires { T{any_base_of<T>{}}; };
+
 /// A class whose members a structured binding can name.
 template <class T>
 concept reflectable = std::is_class_v<T> && std::is_aggregate_v<T> && !std::is_empty_v<T> && !std::is_polymorphic_v<T> &&
+                      !requires { std::tuple_size<T>::value; } && !has_bases<T> &&
                       member_count<T> >= 1 && member_count<T> <= most_members;
 
 /// Calls f(member...) with all members of `of`.
@@ -5883,9 +5895,17 @@ inline constexpr bool is_std_atomic = false;
 template <class T>
 inline constexpr bool is_std_atomic<std::atomic<T>> = std::atomic<T>::is_always_lock_free;
 
-/// A rule by kind, where structure can be seen; an aggregate's own members are not looked into further than the
-/// language lets us see without registering them: it must be trivially destructible and not hold a pointer that
-/// would be visible as its only member. What structure cannot show (a pointer among members) is documented.
+template <class T>
+consteval bool shareable_kind();
+
+template <class... Members>
+consteval bool all_shareable(std::tuple<Members&...>*) {
+  return (shareable_kind<Members>() && ...);
+}
+
+/// Recursively: numbers, enumerations, lock-free atomics, our primitives, arrays and aggregates of such. An aggregate with
+/// more members than reflection counts, or with large arrays, is only looked at from outside: it must be trivially
+/// destructible, and what its members are is its author's to know.
 template <class T>
 consteval bool shareable_kind() {
   using U = std::remove_cv_t<T>;
@@ -5900,8 +5920,14 @@ consteval bool shareable_kind() {
     return shareable_kind<std::remove_all_extents_t<U>>();
   } else if constexpr (requires { typename U::polyproc_shareable; }) {
     return true;
+  } else if constexpr (!std::is_aggregate_v<U> || !std::is_trivially_destructible_v<U>) {
+    return false;
+  } else if constexpr (requires { std::tuple_size<U>::value; typename U::value_type; }) {
+    return shareable_kind<typename U::value_type>();  // std::array
+  } else if constexpr (reflectable<U>) {
+    return all_shareable(static_cast<member_references<U>*>(nullptr));
   } else {
-    return std::is_aggregate_v<U> && std::is_trivially_destructible_v<U>;
+    return true;
   }
 }
 

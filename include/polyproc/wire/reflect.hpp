@@ -76,9 +76,21 @@ inline constexpr std::size_t member_count = [] {
     return count_members<T, total>();
 }();
 
+/// Converts to a base class of T only.
+template <class T>
+struct any_base_of {
+  template <class U>
+    requires(std::is_base_of_v<U, T> && !std::is_same_v<U, T>)
+  constexpr operator U() const noexcept;
+};
+/// An aggregate's bases come before its members, and a structured binding does not name them.
+template <class T>
+concept has_bases = requires { T{any_base_of<T>{}}; };
+
 /// A class whose members a structured binding can name.
 template <class T>
 concept reflectable = std::is_class_v<T> && std::is_aggregate_v<T> && !std::is_empty_v<T> && !std::is_polymorphic_v<T> &&
+                      !requires { std::tuple_size<T>::value; } && !has_bases<T> &&
                       member_count<T> >= 1 && member_count<T> <= most_members;
 
 /// Calls f(member...) with all members of `of`.
