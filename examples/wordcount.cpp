@@ -22,6 +22,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -50,6 +51,7 @@ struct stretch {
 struct piece {
   std::uint32_t number = 0;
   std::vector<stretch> parts;
+  bool target = false;  // with --crash: its worker is shot halfway through
 };
 
 struct piece_result {
@@ -60,7 +62,7 @@ struct piece_result {
 
 /// What a worker says while it works.
 struct note {
-  enum class kind : std::uint8_t { begun, done } what = kind::begun;
+  enum class kind : std::uint8_t { halfway, done } what = kind::halfway;
   long pid = 0;
   std::uint64_t bytes = 0;
 };
@@ -128,11 +130,15 @@ bool count_stretch(stretch const& s, counter& counts, std::uint64_t& words) {
 /// Runs in a worker.
 piece_result count_piece(piece const& p, polyproc::queue<note> notes, polyproc::shared<ledger> book) {
   auto const pid = polyproc::this_process::pid();
-  (void)notes.try_put({note::kind::begun, pid, 0});
   piece_result result;
   counter counts;
   std::uint64_t bytes = 0;
   for (auto const& part : p.parts) {
+    if (p.target && &part == &p.parts[p.parts.size() / 2]) {
+      // Says where it is and stands still, so that the shot does not miss.
+      notes.put({note::kind::halfway, pid, 0});
+      for (;;) std::this_thread::sleep_for(1s);
+    }
     if (count_stretch(part, counts, result.words))
       bytes += part.end - part.begin;
     else if (part.begin == 0)
@@ -265,14 +271,15 @@ totals count_all(job const& work, std::size_t workers, bool crash, bool quiet) {
   progress bar(work.bytes, quiet);
 
   std::vector<polyproc::future<piece_result>> results;
-  for (auto const& p : work.pieces) results.push_back(pool.submit(count_piece, p, notes, book));
+  for (auto p : work.pieces) {
+    p.target = crash && p.number == work.pieces.size() / 2;
+    results.push_back(pool.submit(count_piece, std::move(p), notes, book));
+  }
 
-  bool shoot = crash;
   auto const listen = [&] {
     while (auto const heard = notes.try_get()) {
       if (heard->what == note::kind::done) bar.add(heard->bytes);
-      if (shoot && heard->what == note::kind::begun && pool.kill_worker(heard->pid)) {
-        shoot = false;
+      if (heard->what == note::kind::halfway && pool.kill_worker(heard->pid)) {
         bar.line("shot worker " + std::to_string(heard->pid) + " while it was counting");
       }
     }
