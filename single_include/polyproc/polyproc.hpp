@@ -4948,7 +4948,7 @@ namespace polyproc::inline v0_1::detail {
 struct any_member {
   std::size_t ignored = 0;
   template <class T>
-  constexpr operator T() const noexcept;
+  operator T() const noexcept;
 };
 
 template <class T, std::size_t... Before, std::size_t... Inside, std::size_t... After>
@@ -5016,7 +5016,7 @@ template <class T>
 struct any_base_of {
   template <class U>
     requires(std::is_base_of_v<U, T> && !std::is_same_v<U, T>)
-  constexpr operator U() const noexcept;
+  operator U() const noexcept;
 };
 /// An aggregate's bases come before its members, and a structured binding does not name them.
 template <class T>
@@ -5244,6 +5244,10 @@ inline constexpr bool is_std_array = false;
 template <class T, std::size_t N>
 inline constexpr bool is_std_array<std::array<T, N>> = true;
 template <class T>
+inline constexpr bool is_empty_array = false;
+template <class T>
+inline constexpr bool is_empty_array<std::array<T, 0>> = true;
+template <class T>
 inline constexpr bool is_duration = false;
 template <class R, class P>
 inline constexpr bool is_duration<std::chrono::duration<R, P>> = true;
@@ -5464,7 +5468,7 @@ void write_value(writer& out, T const& value) {
       for (auto const& each : value) write_value<item>(out, each);
     }
   } else if constexpr (f == form::array) {
-    if constexpr (is_std_array<T> && std::tuple_size_v<T> == 0) out.raw(std::uint8_t{0});
+    if constexpr (is_empty_array<T>) out.raw(std::uint8_t{0});
     else for (auto const& each : value) write_value(out, each);
   } else if constexpr (f == form::optional) {
     write_number(out, value.has_value());
@@ -5563,7 +5567,7 @@ T read_value(reader& in) {
     typename reader::level const nested(in);
     if constexpr (f == form::container) return read_container<T>(in);
     else if constexpr (f == form::array) {
-      if constexpr (std::tuple_size_v<T> == 0) {
+      if constexpr (is_empty_array<T>) {
         if (in.raw<std::uint8_t>() != 0) in.fail("an empty array is not empty");
         return T{};
       } else if constexpr (std::tuple_size_v<T> <= 64) {
@@ -6639,6 +6643,7 @@ inline std::exception_ptr describe_current(exception_record& r) {
 inline std::system_error same_system_error(exception_record const& r, std::error_category const& category) {
   std::error_code const code(static_cast<int>(r.first), category);
   auto text = r.what;
+  if (text == code.message()) return std::system_error(code);
   auto const meaning = ": " + code.message();
   if (text.size() > meaning.size() && text.ends_with(meaning)) text.resize(text.size() - meaning.size());
   return {code, text};

@@ -93,6 +93,10 @@ inline constexpr bool is_std_array = false;
 template <class T, std::size_t N>
 inline constexpr bool is_std_array<std::array<T, N>> = true;
 template <class T>
+inline constexpr bool is_empty_array = false;
+template <class T>
+inline constexpr bool is_empty_array<std::array<T, 0>> = true;
+template <class T>
 inline constexpr bool is_duration = false;
 template <class R, class P>
 inline constexpr bool is_duration<std::chrono::duration<R, P>> = true;
@@ -313,7 +317,7 @@ void write_value(writer& out, T const& value) {
       for (auto const& each : value) write_value<item>(out, each);
     }
   } else if constexpr (f == form::array) {
-    if constexpr (is_std_array<T> && std::tuple_size_v<T> == 0) out.raw(std::uint8_t{0});
+    if constexpr (is_empty_array<T>) out.raw(std::uint8_t{0});
     else for (auto const& each : value) write_value(out, each);
   } else if constexpr (f == form::optional) {
     write_number(out, value.has_value());
@@ -412,7 +416,7 @@ T read_value(reader& in) {
     typename reader::level const nested(in);
     if constexpr (f == form::container) return read_container<T>(in);
     else if constexpr (f == form::array) {
-      if constexpr (std::tuple_size_v<T> == 0) {
+      if constexpr (is_empty_array<T>) {
         if (in.raw<std::uint8_t>() != 0) in.fail("an empty array is not empty");
         return T{};
       } else if constexpr (std::tuple_size_v<T> <= 64) {

@@ -120,6 +120,7 @@ inline std::exception_ptr describe_current(exception_record& r) {
 inline std::system_error same_system_error(exception_record const& r, std::error_category const& category) {
   std::error_code const code(static_cast<int>(r.first), category);
   auto text = r.what;
+  if (text == code.message()) return std::system_error(code);
   auto const meaning = ": " + code.message();
   if (text.size() > meaning.size() && text.ends_with(meaning)) text.resize(text.size() - meaning.size());
   return {code, text};

@@ -13,7 +13,7 @@ namespace polyproc::inline v0_1::detail {
 struct any_member {
   std::size_t ignored = 0;
   template <class T>
-  constexpr operator T() const noexcept;
+  operator T() const noexcept;
 };
 
 template <class T, std::size_t... Before, std::size_t... Inside, std::size_t... After>
@@ -81,7 +81,7 @@ template <class T>
 struct any_base_of {
   template <class U>
     requires(std::is_base_of_v<U, T> && !std::is_same_v<U, T>)
-  constexpr operator U() const noexcept;
+  operator U() const noexcept;
 };
 /// An aggregate's bases come before its members, and a structured binding does not name them.
 template <class T>
