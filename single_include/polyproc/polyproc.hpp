@@ -4940,6 +4940,7 @@ class reader {
 /// The members of an aggregate, without any code by its author: how many there are is found by trying to initialise it,
 /// and a structured binding names them. At most 32 members; members may be arrays.
 
+#include <cstdlib>
 #include <tuple>
 
 namespace polyproc::inline v0_1::detail {
@@ -4948,7 +4949,9 @@ namespace polyproc::inline v0_1::detail {
 struct any_member {
   std::size_t ignored = 0;
   template <class T>
-  operator T() const noexcept;
+  operator T() const noexcept {
+    std::abort();  // never called; without a body Clang warns of types without linkage
+  }
 };
 
 template <class T, std::size_t... Before, std::size_t... Inside, std::size_t... After>
@@ -5016,7 +5019,9 @@ template <class T>
 struct any_base_of {
   template <class U>
     requires(std::is_base_of_v<U, T> && !std::is_same_v<U, T>)
-  operator U() const noexcept;
+  operator U() const noexcept {
+    std::abort();  // never called
+  }
 };
 /// An aggregate's bases come before its members, and a structured binding does not name them.
 template <class T>
@@ -6058,8 +6063,6 @@ struct exit_status {
 };
 
 }  // namespace polyproc::inline v0_1
-
-#include <cstdlib>
 
 namespace polyproc::inline v0_1::detail {
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdlib>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -13,7 +14,9 @@ namespace polyproc::inline v0_1::detail {
 struct any_member {
   std::size_t ignored = 0;
   template <class T>
-  operator T() const noexcept;
+  operator T() const noexcept {
+    std::abort();  // never called; without a body Clang warns of types without linkage
+  }
 };
 
 template <class T, std::size_t... Before, std::size_t... Inside, std::size_t... After>
@@ -81,7 +84,9 @@ template <class T>
 struct any_base_of {
   template <class U>
     requires(std::is_base_of_v<U, T> && !std::is_same_v<U, T>)
-  operator U() const noexcept;
+  operator U() const noexcept {
+    std::abort();  // never called
+  }
 };
 /// An aggregate's bases come before its members, and a structured binding does not name them.
 template <class T>
