@@ -4077,6 +4077,29 @@ class arena {
     return memory;
   }
 
+  /// For tests: whether the extents in the table cover [0, top) without gap or overlap, and no two vacant ones touch.
+  static bool sound() {
+    auto& self = get();
+    auto const hold = self.lock();
+    std::uint64_t at = 0;
+    bool after_vacant = false;
+    while (at < self.head_->top) {
+      auto next = none;
+      for (std::uint32_t i = 0; i < self.head_->entries; ++i) {
+        auto const& e = self.table_[i];
+        if (e.state == unused || e.first != at) continue;
+        if (next != none) return false;
+        next = i;
+      }
+      if (next == none || self.table_[next].pages == 0) return false;
+      bool const vacant_here = self.table_[next].state == vacant;
+      if (vacant_here && after_vacant) return false;
+      after_vacant = vacant_here;
+      at += self.table_[next].pages;
+    }
+    return at == self.head_->top && !after_vacant;
+  }
+
   /// Bytes in blocks now.
   static std::size_t used_bytes() {
     auto& self = get();
