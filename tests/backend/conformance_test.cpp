@@ -1,7 +1,6 @@
-// own-main: this program is its own child, below polyproc::init. Link it with Catch alone.
+// own-main: this program is its own child, below polyproc::init.
 //
 // What concept.hpp asks of a backend, asked of the native one. Nothing above floor 0 is used.
-#define CATCH_CONFIG_RUNNER
 #include "support/catch.hpp"
 
 #include <polyproc/backend/native.hpp>
@@ -1111,6 +1110,8 @@ void fork_tests() {
 
 TEST_CASE("fork, where there is one") { fork_tests<backend>(); }
 
+int run_catch(int argc, char** argv);
+
 int main(int argc, char** argv) {
   backend::prepare();
   if (auto const payload = backend::adopt(argc, argv)) {
@@ -1130,5 +1131,5 @@ int main(int argc, char** argv) {
     started warm(pack(o), true);
     backend::await_end(warm.get(), in(patience));
   }
-  return Catch::Session().run(argc, argv);
+  return run_catch(argc, argv);
 }
