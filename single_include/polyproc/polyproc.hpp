@@ -4035,11 +4035,15 @@ class arena {
 
   /// At least `size` bytes, aligned to 64; their contents are arbitrary. The offset from the segment's base, never 0.
   /// Throws std::bad_alloc when memory (or the table) is used up; nothing has changed then.
-  static std::uint64_t allocate(std::size_t size, block_tag tag = {}) {
+  static std::uint64_t allocate(std::size_t size, block_tag tag = {}) { return *allocate_until(size, tag, never); }
+
+  /// The same; nothing when the books are held by somebody (who may be stopped) until the deadline.
+  static std::optional<std::uint64_t> allocate_until(std::size_t size, block_tag tag, time_point deadline) {
     if (size > std::numeric_limits<std::uint32_t>::max() * std::uint64_t{page} / 2) throw std::bad_alloc();
     auto const pages = static_cast<std::uint32_t>((std::max<std::size_t>(size, 1) + page - 1) / page);
     auto& self = get();
-    auto const hold = self.lock();
+    auto const hold = self.lock(deadline);
+    if (!hold.owns()) return std::nullopt;
     auto const first = self.take(pages, tag);
     auto* const at = self.address(first);
     if (!Backend::commit(at, pages * page)) {
@@ -4050,21 +4054,26 @@ class arena {
   }
 
   /// Gives back what allocate returned. Ignored when no such block is in use (it was freed by somebody who tidied up).
-  static void free(std::uint64_t offset) noexcept {
+  /// False when the books were held by somebody until the deadline; the block is still in use then.
+  static bool free(std::uint64_t offset, time_point deadline = never) noexcept {
     auto& self = get();
-    auto const hold = self.lock();
+    auto const hold = self.lock(deadline);
+    if (!hold.owns()) return false;
     if (auto const index = self.find(self.first_page(offset)); index != none) self.give(index);
+    return true;
   }
 
-  /// Frees every block whose tag makes `unwanted` true.
+  /// Frees every block whose tag makes `unwanted` true. False as for free.
   template <class Unwanted>
-  static void sweep(Unwanted&& unwanted) noexcept {
+  static bool sweep(Unwanted&& unwanted, time_point deadline = never) noexcept {
     auto& self = get();
-    auto const hold = self.lock();
+    auto const hold = self.lock(deadline);
+    if (!hold.owns()) return false;
     for (std::uint32_t i = 0; i < self.head_->entries; ++i) {
       auto const& e = self.table_[i];
       if (e.state == used && e.tag.owner != 0 && unwanted(e.tag)) self.give(i);
     }
+    return true;
   }
 
   /// Where an offset lies in this process; memory is made ready for access. `size` is what will be used of it.
@@ -4153,8 +4162,8 @@ class arena {
         std::min<std::size_t>((segment_.size - data_start_) / page, std::numeric_limits<std::uint32_t>::max()));
   }
 
-  repairing_hold<Backend> lock() {
-    return {head_->lock, never, [this] { apply(); }};
+  repairing_hold<Backend> lock(time_point deadline = never) {
+    return {head_->lock, deadline, [this] { apply(); }};
   }
 
   [[nodiscard]] std::byte* address(std::uint32_t first) const { return segment_.base + offset(first); }
@@ -4650,14 +4659,16 @@ class queue_core {
         if (closed()) return queue_status::closed;
         if (!wait) return queue_status::full;
       } else {
-        repairing_hold<Backend> hold{head_->put_lock, lock_deadline(deadline, wait), [this] { repair_put(); }};
+        repairing_hold<Backend> hold{head_->put_lock, lock_deadline(deadline, wait),
+                                     [&] { repair_put(lock_deadline(deadline, wait)); }};
         if (!hold.owns()) return wait ? queue_status::timeout : queue_status::full;
-        auto const status = put_locked(message);
+        auto const status = put_locked(message, lock_deadline(deadline, wait));
         hold.release();
         if (status == queue_status::success) {
           wake(head_->getters_asleep, head_->put_turn);
           return status;
         }
+        if (status == queue_status::timeout) return wait ? status : queue_status::full;
         if (status == queue_status::closed || !wait) return status;
       }
       if (!sleep(head_->putters_asleep, head_->get_turn, deadline, [this] { return !full_now() || closed(); }))
@@ -4672,9 +4683,10 @@ class queue_core {
         if (closed() && empty_now()) return queue_status::closed;
         if (!wait) return queue_status::empty;
       } else {
-        repairing_hold<Backend> hold{head_->get_lock, lock_deadline(deadline, wait), [this] { repair_get(); }};
+        repairing_hold<Backend> hold{head_->get_lock, lock_deadline(deadline, wait),
+                                     [&] { repair_get(lock_deadline(deadline, wait)); }};
         if (!hold.owns()) return wait ? queue_status::timeout : queue_status::empty;
-        auto const status = get_locked(into);
+        auto const status = get_locked(into, lock_deadline(deadline, wait));
         hold.release();
         if (status == queue_status::success) {
           wake(head_->putters_asleep, head_->get_turn);
@@ -4704,6 +4716,7 @@ class queue_core {
     atomic<std::uint32_t> put_turn;
     alignas(64) atomic<std::uint32_t> putters_asleep;
     atomic<std::uint32_t> get_turn;
+    atomic<std::uint32_t> litter;  // a block of a message that is gone could not be freed at the time
   };
   enum place : std::uint32_t { in_slot, in_ring, in_block };
   struct alignas(64) slot {
@@ -4731,7 +4744,7 @@ class queue_core {
   }
   [[nodiscard]] slot& at(std::uint64_t n) const noexcept { return slots_[n & (head_->slots - 1)]; }
 
-  queue_status put_locked(std::span<std::byte const> message) {
+  queue_status put_locked(std::span<std::byte const> message, time_point deadline) {
     auto tail = head_->tail.load(std::memory_order_relaxed);
     if ((tail & 1) != 0) return queue_status::closed;
     auto const n = tail >> 1;
@@ -4752,17 +4765,19 @@ class queue_core {
       s.end = begin + message.size();
       copy(ring_ + begin % head_->ring, message);
     } else {
-      block = arena<Backend>::allocate(message.size(), {offset_, n + 1});
+      auto const taken_block = arena<Backend>::allocate_until(message.size(), {offset_, n + 1}, deadline);
+      if (!taken_block) return queue_status::timeout;
+      block = *taken_block;
       copy(arena<Backend>::at(block, message.size()), message);
       s.where = in_block;
       std::memcpy(s.data, &block, sizeof block);
     }
     if (head_->tail.compare_exchange_strong(tail, tail + 2)) return queue_status::success;
-    if (block != 0) arena<Backend>::free(block);
+    if (block != 0) drop(block, deadline);
     return queue_status::closed;  // the only change that others can make to tail
   }
 
-  queue_status get_locked(message_buffer& into) {
+  queue_status get_locked(message_buffer& into, time_point deadline) {
     auto const n = head_->head.load(std::memory_order_relaxed);
     auto const tail = head_->tail.load();
     if (n == tail >> 1) return (tail & 1) != 0 ? queue_status::closed : queue_status::empty;
@@ -4777,8 +4792,15 @@ class queue_core {
         std::memcpy(out, arena<Backend>::at(block, s.size), s.size);
     }
     head_->head.store(n + 1);
-    if (block != 0) arena<Backend>::free(block);
+    if (block != 0) drop(block, deadline);
+    if (head_->litter.load(std::memory_order_relaxed) != 0) repair_get(deadline);
     return queue_status::success;
+  }
+
+  /// Frees a block that no message needs any more. The arena's books may be held by somebody who is stopped: then it
+  /// stays, and a later get, or the end of the queue, tidies up.
+  void drop(std::uint64_t block, time_point deadline) noexcept {
+    if (!arena<Backend>::free(block, deadline)) head_->litter.store(1, std::memory_order_relaxed);
   }
 
   static constexpr std::uint64_t no_room = ~0ULL;
@@ -4796,13 +4818,17 @@ class queue_core {
     if (!from.empty()) std::memcpy(to, from.data(), from.size());
   }
 
-  void repair_put() noexcept {
+  void repair_put(time_point deadline) noexcept {
     auto const put = head_->tail.load() >> 1;
-    arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset_ && tag.number > put; });
+    // A block that is left lying gets into the past as messages are put, and is then found by repair_get.
+    if (!arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset_ && tag.number > put; }, deadline))
+      head_->litter.store(1, std::memory_order_relaxed);
   }
-  void repair_get() noexcept {
+  void repair_get(time_point deadline) noexcept {
     auto const taken = head_->head.load();
-    arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset_ && tag.number <= taken; });
+    head_->litter.store(0, std::memory_order_relaxed);
+    if (!arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset_ && tag.number <= taken; }, deadline))
+      head_->litter.store(1, std::memory_order_relaxed);
   }
 
   static void wake(atomic<std::uint32_t>& asleep, atomic<std::uint32_t>& turn) noexcept {

@@ -110,14 +110,16 @@ class queue_core {
         if (closed()) return queue_status::closed;
         if (!wait) return queue_status::full;
       } else {
-        repairing_hold<Backend> hold{head_->put_lock, lock_deadline(deadline, wait), [this] { repair_put(); }};
+        repairing_hold<Backend> hold{head_->put_lock, lock_deadline(deadline, wait),
+                                     [&] { repair_put(lock_deadline(deadline, wait)); }};
         if (!hold.owns()) return wait ? queue_status::timeout : queue_status::full;
-        auto const status = put_locked(message);
+        auto const status = put_locked(message, lock_deadline(deadline, wait));
         hold.release();
         if (status == queue_status::success) {
           wake(head_->getters_asleep, head_->put_turn);
           return status;
         }
+        if (status == queue_status::timeout) return wait ? status : queue_status::full;
         if (status == queue_status::closed || !wait) return status;
       }
       if (!sleep(head_->putters_asleep, head_->get_turn, deadline, [this] { return !full_now() || closed(); }))
@@ -132,9 +134,10 @@ class queue_core {
         if (closed() && empty_now()) return queue_status::closed;
         if (!wait) return queue_status::empty;
       } else {
-        repairing_hold<Backend> hold{head_->get_lock, lock_deadline(deadline, wait), [this] { repair_get(); }};
+        repairing_hold<Backend> hold{head_->get_lock, lock_deadline(deadline, wait),
+                                     [&] { repair_get(lock_deadline(deadline, wait)); }};
         if (!hold.owns()) return wait ? queue_status::timeout : queue_status::empty;
-        auto const status = get_locked(into);
+        auto const status = get_locked(into, lock_deadline(deadline, wait));
         hold.release();
         if (status == queue_status::success) {
           wake(head_->putters_asleep, head_->get_turn);
@@ -164,6 +167,7 @@ class queue_core {
     atomic<std::uint32_t> put_turn;
     alignas(64) atomic<std::uint32_t> putters_asleep;
     atomic<std::uint32_t> get_turn;
+    atomic<std::uint32_t> litter;  // a block of a message that is gone could not be freed at the time
   };
   enum place : std::uint32_t { in_slot, in_ring, in_block };
   struct alignas(64) slot {
@@ -191,7 +195,7 @@ class queue_core {
   }
   [[nodiscard]] slot& at(std::uint64_t n) const noexcept { return slots_[n & (head_->slots - 1)]; }
 
-  queue_status put_locked(std::span<std::byte const> message) {
+  queue_status put_locked(std::span<std::byte const> message, time_point deadline) {
     auto tail = head_->tail.load(std::memory_order_relaxed);
     if ((tail & 1) != 0) return queue_status::closed;
     auto const n = tail >> 1;
@@ -212,17 +216,19 @@ class queue_core {
       s.end = begin + message.size();
       copy(ring_ + begin % head_->ring, message);
     } else {
-      block = arena<Backend>::allocate(message.size(), {offset_, n + 1});
+      auto const taken_block = arena<Backend>::allocate_until(message.size(), {offset_, n + 1}, deadline);
+      if (!taken_block) return queue_status::timeout;
+      block = *taken_block;
       copy(arena<Backend>::at(block, message.size()), message);
       s.where = in_block;
       std::memcpy(s.data, &block, sizeof block);
     }
     if (head_->tail.compare_exchange_strong(tail, tail + 2)) return queue_status::success;
-    if (block != 0) arena<Backend>::free(block);
+    if (block != 0) drop(block, deadline);
     return queue_status::closed;  // the only change that others can make to tail
   }
 
-  queue_status get_locked(message_buffer& into) {
+  queue_status get_locked(message_buffer& into, time_point deadline) {
     auto const n = head_->head.load(std::memory_order_relaxed);
     auto const tail = head_->tail.load();
     if (n == tail >> 1) return (tail & 1) != 0 ? queue_status::closed : queue_status::empty;
@@ -237,8 +243,15 @@ class queue_core {
         std::memcpy(out, arena<Backend>::at(block, s.size), s.size);
     }
     head_->head.store(n + 1);
-    if (block != 0) arena<Backend>::free(block);
+    if (block != 0) drop(block, deadline);
+    if (head_->litter.load(std::memory_order_relaxed) != 0) repair_get(deadline);
     return queue_status::success;
+  }
+
+  /// Frees a block that no message needs any more. The arena's books may be held by somebody who is stopped: then it
+  /// stays, and a later get, or the end of the queue, tidies up.
+  void drop(std::uint64_t block, time_point deadline) noexcept {
+    if (!arena<Backend>::free(block, deadline)) head_->litter.store(1, std::memory_order_relaxed);
   }
 
   static constexpr std::uint64_t no_room = ~0ULL;
@@ -256,13 +269,17 @@ class queue_core {
     if (!from.empty()) std::memcpy(to, from.data(), from.size());
   }
 
-  void repair_put() noexcept {
+  void repair_put(time_point deadline) noexcept {
     auto const put = head_->tail.load() >> 1;
-    arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset_ && tag.number > put; });
+    // A block that is left lying gets into the past as messages are put, and is then found by repair_get.
+    if (!arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset_ && tag.number > put; }, deadline))
+      head_->litter.store(1, std::memory_order_relaxed);
   }
-  void repair_get() noexcept {
+  void repair_get(time_point deadline) noexcept {
     auto const taken = head_->head.load();
-    arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset_ && tag.number <= taken; });
+    head_->litter.store(0, std::memory_order_relaxed);
+    if (!arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset_ && tag.number <= taken; }, deadline))
+      head_->litter.store(1, std::memory_order_relaxed);
   }
 
   static void wake(atomic<std::uint32_t>& asleep, atomic<std::uint32_t>& turn) noexcept {

@@ -20,6 +20,7 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <optional>
 
 namespace polyproc::inline v0_1::detail {
 
@@ -38,11 +39,15 @@ class arena {
 
   /// At least `size` bytes, aligned to 64; their contents are arbitrary. The offset from the segment's base, never 0.
   /// Throws std::bad_alloc when memory (or the table) is used up; nothing has changed then.
-  static std::uint64_t allocate(std::size_t size, block_tag tag = {}) {
+  static std::uint64_t allocate(std::size_t size, block_tag tag = {}) { return *allocate_until(size, tag, never); }
+
+  /// The same; nothing when the books are held by somebody (who may be stopped) until the deadline.
+  static std::optional<std::uint64_t> allocate_until(std::size_t size, block_tag tag, time_point deadline) {
     if (size > std::numeric_limits<std::uint32_t>::max() * std::uint64_t{page} / 2) throw std::bad_alloc();
     auto const pages = static_cast<std::uint32_t>((std::max<std::size_t>(size, 1) + page - 1) / page);
     auto& self = get();
-    auto const hold = self.lock();
+    auto const hold = self.lock(deadline);
+    if (!hold.owns()) return std::nullopt;
     auto const first = self.take(pages, tag);
     auto* const at = self.address(first);
     if (!Backend::commit(at, pages * page)) {
@@ -53,21 +58,26 @@ class arena {
   }
 
   /// Gives back what allocate returned. Ignored when no such block is in use (it was freed by somebody who tidied up).
-  static void free(std::uint64_t offset) noexcept {
+  /// False when the books were held by somebody until the deadline; the block is still in use then.
+  static bool free(std::uint64_t offset, time_point deadline = never) noexcept {
     auto& self = get();
-    auto const hold = self.lock();
+    auto const hold = self.lock(deadline);
+    if (!hold.owns()) return false;
     if (auto const index = self.find(self.first_page(offset)); index != none) self.give(index);
+    return true;
   }
 
-  /// Frees every block whose tag makes `unwanted` true.
+  /// Frees every block whose tag makes `unwanted` true. False as for free.
   template <class Unwanted>
-  static void sweep(Unwanted&& unwanted) noexcept {
+  static bool sweep(Unwanted&& unwanted, time_point deadline = never) noexcept {
     auto& self = get();
-    auto const hold = self.lock();
+    auto const hold = self.lock(deadline);
+    if (!hold.owns()) return false;
     for (std::uint32_t i = 0; i < self.head_->entries; ++i) {
       auto const& e = self.table_[i];
       if (e.state == used && e.tag.owner != 0 && unwanted(e.tag)) self.give(i);
     }
+    return true;
   }
 
   /// Where an offset lies in this process; memory is made ready for access. `size` is what will be used of it.
@@ -156,8 +166,8 @@ class arena {
         std::min<std::size_t>((segment_.size - data_start_) / page, std::numeric_limits<std::uint32_t>::max()));
   }
 
-  repairing_hold<Backend> lock() {
-    return {head_->lock, never, [this] { apply(); }};
+  repairing_hold<Backend> lock(time_point deadline = never) {
+    return {head_->lock, deadline, [this] { apply(); }};
   }
 
   [[nodiscard]] std::byte* address(std::uint32_t first) const { return segment_.base + offset(first); }
