@@ -3128,18 +3128,9 @@ static_assert(forking_backend<posix_backend>);
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-// The thread sanitizer takes a clone that shares memory for a fork, and marks the parent's own state as a child's. Its
-// stand-in is for the public name only.
-#if defined(__SANITIZE_THREAD__)
-#define POLYPROC_DETAIL_PLAIN_CLONE
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define POLYPROC_DETAIL_PLAIN_CLONE
-#endif
-#endif
-#if defined(POLYPROC_DETAIL_PLAIN_CLONE)
-extern "C" int __clone(int (*)(void*), void*, int, void*, ...);
-#endif
+// The name under which glibc's clone is not replaced by the thread sanitizer, which takes a clone that shares memory for a
+// fork and marks the parent's own state as a child's. Weak, because other libraries may not have it.
+extern "C" __attribute__((weak)) int __clone(int (*)(void*), void*, int, void*, ...);
 
 // Weak: a static program has none, and then no plug-in either.
 #pragma weak dlopen
@@ -3574,11 +3565,8 @@ struct linux_backend : detail::unix_common<linux_backend> {
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_BLOCK, &all, &before);
     int pidfd = -1;
-#if defined(POLYPROC_DETAIL_PLAIN_CLONE)
-    constexpr auto clone_call = &::__clone;
-#else
-    constexpr auto clone_call = &::clone;
-#endif
+    int (*clone_call)(int (*)(void*), void*, int, void*, ...) = &::clone;
+    if (&::__clone != nullptr) clone_call = &::__clone;
     int const pid = clone_call(&exec_child, static_cast<std::byte*>(stack) + stack_size,
                                CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &start, &pidfd);
     int const why = errno;
@@ -3675,10 +3663,6 @@ struct linux_backend : detail::unix_common<linux_backend> {
 static_assert(forking_backend<linux_backend>);
 
 }  // namespace polyproc::inline v0_1
-
-#if defined(POLYPROC_DETAIL_PLAIN_CLONE)
-#undef POLYPROC_DETAIL_PLAIN_CLONE
-#endif
 
 #endif
 
