@@ -18,10 +18,8 @@
 ///     tagged with a number up to head is freed by the next holder of get_lock;
 ///   one that is stopped anywhere holds up its own side only, and there the timed forms return in time.
 ///
-/// Sleeping: a consumer that finds nothing reads put_turn, sets getters_asleep, looks again, then parks on put_turn. A
-/// producer that finds getters_asleep set after its commit clears it, adds one to put_turn and wakes all: whoever goes
-/// back to sleep sets it again. (Both sides' accesses are sequentially consistent: one of them sees the other.) No
-/// sleeper is counted anywhere, so none that dies can be missed or waited for. The same with sides exchanged for full.
+/// Sleeping is that of sync/waiting.hpp: no sleeper is counted anywhere, so none that dies can be missed or waited for.
+/// (Both sides wake all: whoever finds nothing left goes back to sleep.)
 #pragma once
 
 #include <polyproc/memory/attachment.hpp>
@@ -87,19 +85,17 @@ class queue_core {
   /// Snapshots: exact at some moment during the call; never wait.
   [[nodiscard]] std::uint64_t size() const noexcept {
     for (;;) {
-      auto const taken = head_->head.load(std::memory_order_acquire);
-      auto const put = head_->tail.load(std::memory_order_acquire) >> 1;
-      if (taken == head_->head.load(std::memory_order_acquire)) return put - taken;
+      auto const taken = head_->head.load();
+      auto const put = head_->tail.load() >> 1;
+      if (taken == head_->head.load()) return put - taken;
     }
   }
-  [[nodiscard]] bool closed() const noexcept { return (head_->tail.load(std::memory_order_acquire) & 1) != 0; }
+  [[nodiscard]] bool closed() const noexcept { return (head_->tail.load() & 1) != 0; }
 
   void close() noexcept {
     head_->tail.fetch_or(1);
-    head_->put_turn.fetch_add(1);
-    Backend::wake_all(head_->put_turn);
-    head_->get_turn.fetch_add(1);
-    Backend::wake_all(head_->get_turn);
+    head_->getters.wake_all();
+    head_->putters.wake_all();
   }
 
   /// success, full, closed; timeout when the deadline of a waiting put came first. Throws std::bad_alloc, having changed
@@ -116,13 +112,13 @@ class queue_core {
         auto const status = put_locked(message, lock_deadline(deadline, wait));
         hold.release();
         if (status == queue_status::success) {
-          wake(head_->getters_asleep, head_->put_turn);
+          head_->getters.wake_all();
           return status;
         }
         if (status == queue_status::timeout) return wait ? status : queue_status::full;
         if (status == queue_status::closed || !wait) return status;
       }
-      if (!sleep(head_->putters_asleep, head_->get_turn, deadline, [this] { return !full_now() || closed(); }))
+      if (head_->putters.sleep(deadline, idle_recheck, [this] { return !full_now() || closed(); }) == slept::late)
         return queue_status::timeout;
     }
   }
@@ -140,12 +136,12 @@ class queue_core {
         auto const status = get_locked(into, lock_deadline(deadline, wait));
         hold.release();
         if (status == queue_status::success) {
-          wake(head_->putters_asleep, head_->get_turn);
+          head_->putters.wake_all();
           return status;
         }
         if (status == queue_status::closed || !wait) return status;
       }
-      if (!sleep(head_->getters_asleep, head_->put_turn, deadline, [this] { return !empty_now() || closed(); }))
+      if (head_->getters.sleep(deadline, idle_recheck, [this] { return !empty_now() || closed(); }) == slept::late)
         return queue_status::timeout;
     }
   }
@@ -153,6 +149,7 @@ class queue_core {
  private:
   template <class T>
   using atomic = typename Backend::template atomic<T>;
+  using slept = typename sleepers<Backend, waiting::adaptive>::slept;
 
   struct alignas(64) header {
     std::uint64_t capacity;
@@ -163,10 +160,8 @@ class queue_core {
     atomic<std::uint64_t> tail;
     alignas(64) owner_lock<Backend> get_lock;
     atomic<std::uint64_t> head;
-    alignas(64) atomic<std::uint32_t> getters_asleep;
-    atomic<std::uint32_t> put_turn;
-    alignas(64) atomic<std::uint32_t> putters_asleep;
-    atomic<std::uint32_t> get_turn;
+    alignas(64) sleepers<Backend, waiting::adaptive> getters;
+    alignas(64) sleepers<Backend, waiting::adaptive> putters;
     atomic<std::uint32_t> litter;  // a block of a message that is gone could not be freed at the time
   };
   enum place : std::uint32_t { in_slot, in_ring, in_block };
@@ -191,7 +186,7 @@ class queue_core {
 
   [[nodiscard]] bool full_now() const noexcept { return size() >= head_->capacity; }
   [[nodiscard]] bool empty_now() const noexcept {
-    return head_->head.load(std::memory_order_acquire) == head_->tail.load() >> 1;
+    return head_->head.load() == head_->tail.load() >> 1;
   }
   [[nodiscard]] slot& at(std::uint64_t n) const noexcept { return slots_[n & (head_->slots - 1)]; }
 
@@ -280,25 +275,6 @@ class queue_core {
     head_->litter.store(0, std::memory_order_relaxed);
     if (!arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset_ && tag.number <= taken; }, deadline))
       head_->litter.store(1, std::memory_order_relaxed);
-  }
-
-  static void wake(atomic<std::uint32_t>& asleep, atomic<std::uint32_t>& turn) noexcept {
-    if (asleep.load() == 0) return;
-    asleep.store(0);
-    turn.fetch_add(1);
-    Backend::wake_all(turn);
-  }
-
-  /// Until ready() or for a while: true. False when the deadline has passed.
-  template <class Ready>
-  static bool sleep(atomic<std::uint32_t>& asleep, atomic<std::uint32_t>& turn, time_point deadline, Ready&& ready) {
-    if (look<Backend>()(ready)) return true;
-    auto const seen = turn.load();
-    asleep.store(1);
-    if (ready()) return true;
-    if (deadline != never && Backend::now() >= deadline) return false;
-    Backend::wait(turn, seen, no_later_than<Backend>(deadline, idle_recheck));
-    return true;
   }
 
   header* head_;

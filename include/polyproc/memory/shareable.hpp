@@ -48,7 +48,11 @@ consteval bool shareable_kind() {
   } else if constexpr (std::is_array_v<U>) {
     return shareable_kind<std::remove_all_extents_t<U>>();
   } else if constexpr (requires { typename U::polyproc_shareable; }) {
-    return true;
+    // One of ours: void, or the type on which it depends.
+    if constexpr (std::is_void_v<typename U::polyproc_shareable>)
+      return true;
+    else
+      return shareable_kind<typename U::polyproc_shareable>();
   } else if constexpr (!std::is_aggregate_v<U> || !std::is_trivially_destructible_v<U>) {
     return false;
   } else if constexpr (requires { std::tuple_size<U>::value; typename U::value_type; }) {

@@ -2,18 +2,9 @@
 #pragma once
 
 #include <polyproc/backend/native.hpp>
-#include <polyproc/sync/owner_lock.hpp>
-#include <polyproc/wire/error.hpp>
-
-#include <system_error>
+#include <polyproc/sync/owner_death.hpp>
 
 namespace polyproc::inline v0_1 {
-
-/// What a lock does for those who come after a holder that died. `throws` is the default: every way of locking
-/// throws owner_died, without keeping the lock, until recover() has run.
-namespace on_owner_death {
-struct throws {};
-}  // namespace on_owner_death
 
 /// A plain member of a shared object, like std::mutex; all-zero bytes are an unlocked one, and nothing needs to be
 /// done at its end. Meets the standard's TimedLockable, so std::lock_guard, std::unique_lock and std::scoped_lock
@@ -22,15 +13,16 @@ struct throws {};
 /// (operation_not_permitted).
 ///
 /// A thread or process that ends, or is killed, while it holds the mutex does not shut it for the others: within
-/// 20 ms they learn of it (owner_died), repair what the mutex guards inside recover(), and go on.
-template <class OnOwnerDeath = on_owner_death::throws, sync_backend Backend = native_backend>
+/// 20 ms they learn of it as the policy OnOwnerDeath says. Waiting: one of waiting::adaptive, block, spin.
+template <class OnOwnerDeath = on_owner_death::throws, class Waiting = waiting::adaptive,
+          sync_backend Backend = native_backend>
 class basic_mutex {
  public:
   constexpr basic_mutex() noexcept = default;
   basic_mutex(basic_mutex const&) = delete;
   basic_mutex& operator=(basic_mutex const&) = delete;
 
-  /// Waits until the mutex is free and takes it. Throws owner_died, or std::system_error as said above.
+  /// Waits until the mutex is free and takes it. Throws owner_died (by policy), or std::system_error as said above.
   void lock() { (void)finish(lock_.lock_until(never), "lock"); }
 
   /// Takes it if it is free (or its holder is dead) now. Throws as lock().
@@ -47,10 +39,7 @@ class basic_mutex {
   }
 
   void unlock() {
-    if (!lock_.unlock())
-      throw std::system_error(std::make_error_code(std::errc::operation_not_permitted),
-                              "polyproc: unlock of a mutex that this thread does not hold; only the thread that "
-                              "locked it may unlock it");
+    if (!lock_.unlock()) detail::throw_not_holder("unlock", kind);
   }
 
   /// After a holder's death: takes the mutex, calls repair() while holding it, and opens it for everybody again;
@@ -59,17 +48,14 @@ class basic_mutex {
   /// one is asked.
   template <class Repair>
   bool recover(Repair&& repair) {
-    switch (lock_.lock_until(never)) {
-      case detail::lock_outcome::locked: lock_.unlock(); return false;
-      case detail::lock_outcome::locked_dirty: break;
-      default: relocked("recover");
+    auto const outcome = lock_.lock_until(never);
+    if (outcome == detail::lock_outcome::already_mine) detail::throw_relocked("recover", kind);
+    auto const release = [this] { lock_.unlock(); };
+    if (outcome == detail::lock_outcome::locked) {
+      release();
+      return false;
     }
-    struct opener {
-      detail::owner_lock<Backend>& lock;
-      ~opener() { lock.unlock(); }
-    } const open{lock_};
-    std::forward<Repair>(repair)();
-    lock_.mark_clean();
+    detail::repair_and_release(std::forward<Repair>(repair), [this] { lock_.mark_clean(); }, release);
     return true;
   }
 
@@ -77,31 +63,31 @@ class basic_mutex {
   /// one who wants the mutex, so this may still be false right after one.
   [[nodiscard]] bool owner_is_dead() const noexcept { return lock_.dirty(); }
 
+  /// By the holder: what the mutex guards is whole again. Throws std::system_error for another thread.
+  void repaired() {
+    if (!lock_.mine()) detail::throw_not_holder("repaired", kind);
+    lock_.mark_clean();
+  }
+
   /// May live in shared<T>.
   using polyproc_shareable = void;
 
  private:
+  static constexpr char const* kind = "mutex";
+
   bool finish(detail::lock_outcome outcome, char const* what) {
     switch (outcome) {
       case detail::lock_outcome::locked: return true;
       case detail::lock_outcome::not_locked: return false;
-      case detail::lock_outcome::already_mine: relocked(what);
+      case detail::lock_outcome::already_mine: detail::throw_relocked(what, kind);
       case detail::lock_outcome::locked_dirty: break;
     }
-    lock_.unlock();
-    throw owner_died(
-        "polyproc: a process or thread ended while it held this mutex, so what it guards may be half changed; call "
-        "recover() with a function that puts it right");
+    detail::meet_owner_death<OnOwnerDeath>(
+        kind, *this, [this] { lock_.mark_clean(); }, [this] { lock_.unlock(); });
+    return true;
   }
 
-  [[noreturn]] static void relocked(char const* what) {
-    throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
-                            std::string("polyproc: ") + what +
-                                " of a mutex that this thread already holds would wait for itself for ever; "
-                                "unlock it first");
-  }
-
-  detail::owner_lock<Backend> lock_;
+  detail::owner_lock<Backend, Waiting> lock_;
 };
 
 using mutex = basic_mutex<>;

@@ -34,7 +34,7 @@ enum class lock_outcome : std::uint8_t {
   already_mine,  ///< The calling thread has it.
 };
 
-template <sync_backend Backend>
+template <sync_backend Backend, class Waiting = waiting::adaptive>
 class owner_lock {
  public:
   /// Never waits, except that it asks whether the holder is alive.
@@ -65,7 +65,7 @@ class owner_lock {
     auto const before = word_.exchange(seen & dirty_bit, std::memory_order_acq_rel);
     if ((before & sleepers_bit) != 0) {
       turn_.fetch_add(1, std::memory_order_release);
-      Backend::wake_one(turn_);
+      if constexpr (Waiting::parks) Backend::wake_one(turn_);
     }
     return true;
   }
@@ -116,7 +116,7 @@ class owner_lock {
   lock_outcome lock_slowly(std::uint64_t me, std::uint64_t seen, time_point deadline) noexcept {
     auto outcome = attempt(me, seen, 0);
     if (outcome != lock_outcome::not_locked) return outcome;
-    if (look<Backend>()([&] {
+    if (Waiting::template look<Backend>([&] {
           seen = word_.load(std::memory_order_relaxed);
           outcome = attempt(me, seen, 0);
           return outcome != lock_outcome::not_locked;
@@ -139,7 +139,7 @@ class owner_lock {
                                        std::memory_order_relaxed))
         continue;
       auto const until = no_later_than<Backend>(deadline, holder_recheck);
-      Backend::wait(turn_, turn, until);
+      Waiting::template park<Backend>(turn_, turn, until);
       suspect = Backend::now() >= until;
     }
   }
@@ -149,12 +149,12 @@ class owner_lock {
 };
 
 /// Holds an owner_lock whose data any new holder can put right by itself.
-template <sync_backend Backend>
+template <sync_backend Backend, class Waiting = waiting::adaptive>
 class repairing_hold {
  public:
   /// Locks; after a holder's death runs repair() first. False (see owns) when the deadline came first.
   template <class Repair>
-  repairing_hold(owner_lock<Backend>& lock, time_point deadline, Repair&& repair) : lock_(&lock) {
+  repairing_hold(owner_lock<Backend, Waiting>& lock, time_point deadline, Repair&& repair) : lock_(&lock) {
     switch (lock.lock_until(deadline)) {
       case lock_outcome::locked: return;
       case lock_outcome::locked_dirty:
@@ -174,7 +174,7 @@ class repairing_hold {
   [[nodiscard]] bool owns() const noexcept { return lock_ != nullptr; }
 
  private:
-  owner_lock<Backend>* lock_;
+  owner_lock<Backend, Waiting>* lock_;
 };
 
 }  // namespace polyproc::inline v0_1::detail

@@ -1,12 +1,11 @@
-/// How to wait. Looking a few times with a yield between the looks, then parking, is 5 to 30 times faster than
-/// parking at once when the other side is awake; and it burns time when it is not. So the number of looks
-/// follows what has paid off: it grows while looking succeeds and falls to almost nothing while it does not
-/// (an idle consumer, or one processor shared by both sides).
+/// How to wait: policies, and the sleepers that locks and queues are made of.
 #pragma once
 
 #include <polyproc/backend/concept.hpp>
 
-namespace polyproc::inline v0_1::detail {
+namespace polyproc::inline v0_1 {
+
+namespace detail {
 
 /// A sleeper behind something that somebody holds looks again at least this often, because its holder may have
 /// died, or the one who was woken instead of it.
@@ -16,6 +15,10 @@ inline constexpr std::chrono::milliseconds holder_recheck{10};
 /// brought it may have died between bringing it and waking.
 inline constexpr std::chrono::milliseconds idle_recheck{500};
 
+/// Looking a few times with a yield between the looks, then parking, is 5 to 30 times faster than parking at once when
+/// the other side is awake; and it burns time when it is not. So the number of looks follows what has paid off: it grows
+/// while looking succeeds and falls to almost nothing while it does not (an idle consumer, or one processor shared by
+/// both sides).
 template <sync_backend Backend>
 class adaptive_look {
  public:
@@ -49,6 +52,50 @@ adaptive_look<Backend>& look() noexcept {
   return mine;
 }
 
+}  // namespace detail
+
+/// How a thread waits for what is not there yet: a policy of every lock.
+namespace waiting {
+
+/// Parks at once: costs no processor time, and a wake of the kernel's (some 5 to 15 microseconds) each time.
+struct block {
+  template <sync_backend, class Ready>
+  static bool look(Ready&& ready) {
+    return ready();
+  }
+  template <sync_backend Backend>
+  static void park(typename Backend::template atomic<std::uint32_t> const& word, std::uint32_t seen, time_point until) {
+    Backend::wait(word, seen, until);
+  }
+  static constexpr bool parks = true;
+};
+
+/// Looks for as long as that has paid off lately, then parks. The default.
+struct adaptive : block {
+  template <sync_backend Backend, class Ready>
+  static bool look(Ready&& ready) {
+    return detail::look<Backend>()(ready);
+  }
+};
+
+/// Never parks; gives way to others between looks. For threads that have a processor each and wait for very short
+/// times. All who use the same lock do so.
+struct spin {
+  template <sync_backend, class Ready>
+  static bool look(Ready&& ready) {
+    return ready();
+  }
+  template <sync_backend Backend>
+  static void park(typename Backend::template atomic<std::uint32_t> const& word, std::uint32_t seen, time_point until) {
+    while (word.load(std::memory_order_acquire) == seen && Backend::now() < until) Backend::yield();
+  }
+  static constexpr bool parks = false;
+};
+
+}  // namespace waiting
+
+namespace detail {
+
 /// The earlier of a deadline and a moment from now.
 template <sync_backend Backend>
 time_point no_later_than(time_point deadline, std::chrono::milliseconds from_now) noexcept {
@@ -74,4 +121,67 @@ time_point deadline_at(std::chrono::time_point<Clock, Duration> when) {
   }
 }
 
-}  // namespace polyproc::inline v0_1::detail
+/// Those who wait until something is so, with nothing in shared memory that the death of one of them could break.
+///
+/// Protocol. A sleeper reads `turn`, sets `asleep`, looks again whether it may go on, and parks on the value of `turn` it
+/// read. A waker makes the thing so, and if it finds `asleep` set clears it, adds one to `turn` and wakes. Both look at
+/// the other's word after having written their own, all in the one order of sequentially consistent accesses: so either
+/// the waker sees `asleep`, or the sleeper sees that the thing is so. A waker that saw `asleep` has changed `turn`
+/// after the sleeper read it (the park returns at once), or the sleeper set it for the next waker.
+///
+/// wake_all: whoever goes back to sleep sets `asleep` again. wake_one: `asleep` is clear although others may still sleep,
+/// and wakers in that time wake nobody; so the one that was woken sets it again when it is done (pass_on), and wakes the
+/// next one if there is something left for it.
+///
+/// What a death leaves: a sleeper: `asleep`, which costs the next waker one call. A waker between its change and the wake,
+/// or one that was woken and had to pass on: sleepers that find out when they look again, `recheck` after they parked.
+template <sync_backend Backend, class Waiting = waiting::block>
+class sleepers {
+ public:
+  void wake_all() noexcept {
+    if (asleep_.load() == 0) return;
+    asleep_.store(0);
+    turn_.fetch_add(1);
+    if constexpr (Waiting::parks) Backend::wake_all(turn_);
+  }
+
+  void wake_one() noexcept {
+    if (asleep_.load() == 0 || asleep_.exchange(0) == 0) return;
+    turn_.fetch_add(1);
+    if constexpr (Waiting::parks) Backend::wake_one(turn_);
+  }
+  /// For one that has slept since the last wake_one, when it is done; `more`: whether the next one could go on.
+  template <class More>
+  void pass_on(More&& more) noexcept {
+    asleep_.store(1);
+    if (more()) wake_one();
+  }
+
+  enum class slept : std::uint8_t {
+    woken,  ///< Or for no reason: look again.
+    long_,  ///< For all of `recheck`: time to ask whether somebody has died.
+    late,   ///< The deadline has passed; ready() was false after that.
+  };
+  /// Sleeps, unless ready() is true, until woken, for `recheck`, or until the deadline. ready() must read what it looks at
+  /// with sequentially consistent loads.
+  template <class Ready>
+  slept sleep(time_point deadline, std::chrono::milliseconds recheck, Ready&& ready) {
+    if (Waiting::template look<Backend>(ready)) return slept::woken;
+    auto const turn = turn_.load();
+    asleep_.store(1);
+    auto const now = Backend::now();
+    bool const late = deadline != never && now >= deadline;
+    if (ready()) return slept::woken;
+    if (late) return slept::late;
+    auto const until = std::min(deadline, now + recheck);
+    Waiting::template park<Backend>(turn_, turn, until);
+    return until == deadline || Backend::now() < until ? slept::woken : slept::long_;
+  }
+
+ private:
+  typename Backend::template atomic<std::uint32_t> asleep_{0};
+  typename Backend::template atomic<std::uint32_t> turn_{0};
+};
+
+}  // namespace detail
+}  // namespace polyproc::inline v0_1

@@ -60,6 +60,15 @@ class owner_died : public error {
   using error::error;
 };
 
+/// A barrier lost a member, or was told to break.
+class broken_barrier : public error {
+ public:
+  broken_barrier()
+      : error("polyproc: the barrier is broken: a member ended, gave up waiting or called abort(); call reset() when those "
+              "that are to go on are known") {}
+  using error::error;
+};
+
 /// A process could not be started, or what it was to run cannot be found in it.
 class start_error : public error {
  public:
