@@ -63,6 +63,13 @@ struct family_segment {
   std::size_t size = 0;
 };
 
+/// Memory with a name, for programs that are not of one family. `base` is aligned to a page; nullptr if size is 0.
+struct named_memory {
+  std::byte* base = nullptr;
+  std::size_t size = 0;
+  std::uintptr_t keep = 0;  ///< The backend's own.
+};
+
 /// What locks and queues need: atomics, time, identity and liveness of threads, parking on a shared word.
 /// Split from `backend` so that a model of these alone can be put under the shipping algorithms.
 template <class B>
@@ -88,14 +95,18 @@ concept sync_backend = requires(typename B::template atomic<std::uint32_t>& word
   { B::self() } noexcept -> std::same_as<std::uint64_t>;
 
   // False only if the thread with that identity has certainly ended (or its process has). A stopped thread
-  // is alive. May be called for threads of any process of the family. Costs a few microseconds.
+  // is alive. May be called for threads of any process of the family, and for those of any other process
+  // that has named memory open which this process has open as well (one that has closed it may be told
+  // ended: it can hold nothing there). Costs a few microseconds.
   { B::alive(id) } noexcept -> std::same_as<bool>;
 
   // Parks the caller until somebody wakes `word`, the deadline has passed, or for no reason at all; returns
   // at once if word != expected. The comparison and the parking are one step with respect to wake_*: a wake
   // after the word was changed is not missed (the portable backends may miss one when this thread is
   // preempted between the two for as long as several wakes take; callers re-check, see sync/waiting.hpp).
-  // The word may lie in family memory (then processes wait for each other) or be private to this process.
+  // The word may lie in family memory (then processes wait for each other), also in the view for reading
+  // only, or in named memory, or be private to this process. For named memory portable backends sleep two
+  // milliseconds at most, and a wake there does nothing.
   // A waiter leaves nothing in shared memory that its death could break.
   { B::wait(std::as_const(word), std::uint32_t{}, deadline) } noexcept;
 
@@ -104,14 +115,34 @@ concept sync_backend = requires(typename B::template atomic<std::uint32_t>& word
   { B::wake_all(word) } noexcept;
 };
 
+/// What the books of shared memory and the queues kept in it need besides.
+template <class B>
+concept memory_backend = sync_backend<B> && requires(std::byte* memory, std::size_t size) {
+  // The family's segment; made by the first call in a root process, inherited by its children. Thread-safe.
+  // The first family_reserved bytes (a multiple of 4096) belong to the backend. Throws std::system_error.
+  { B::family() } -> std::same_as<family_segment>;
+  { B::family_reserved } -> std::convertible_to<std::size_t>;
+
+  // Makes sure that [memory, memory + size) of the family's segment really has memory behind it, so that no
+  // later access can fault because memory ended: false when there is none. To be called by every process
+  // before it touches a block (where the system needs no such thing it does nothing after the first).
+  { B::commit(memory, size) } noexcept -> std::same_as<bool>;
+  // Tells the system that the pages wholly inside the range are no longer needed; they may read as zero or
+  // as before afterwards.
+  { B::discard(memory, size) } noexcept;
+};
+
 /// The whole of what polyproc asks of an operating system.
 template <class B>
-concept backend = sync_backend<B> && requires(typename B::handle h, typename B::child& child,
+concept backend = memory_backend<B> && requires(typename B::handle h, typename B::child& child,
                                               typename B::child const& const_child, std::byte* memory,
                                               std::size_t size, std::span<std::byte> out,
                                               std::span<std::byte const> in, time_point deadline, bool flag,
                                               char** argv, char const* text, void const* code,
-                                              code_location const& location, void (*hook)()) {
+                                              code_location const& location, void (*hook)(), std::string_view text_view,
+                                              unsigned mode, void* context, named_memory const& named,
+                                              void (*fill)(std::byte*, void*),
+                                              bool (*wanted)(std::byte const*, std::size_t, void*)) {
   // A short lower-case name: "linux", "posix", "win32".
   { B::name } -> std::convertible_to<std::string_view>;
 
@@ -130,18 +161,38 @@ concept backend = sync_backend<B> && requires(typename B::handle h, typename B::
   { B::segment_map(h, size, flag) } -> std::same_as<std::byte*>;  // flag: writable
   { B::segment_unmap(memory, size) } noexcept;
 
-  // The family's segment; made by the first call in a root process, inherited by its children. Thread-safe.
-  // The first family_reserved bytes (a multiple of 4096) belong to the backend. Throws std::system_error.
-  { B::family() } -> std::same_as<family_segment>;
-  { B::family_reserved } -> std::convertible_to<std::size_t>;
+  // The same segment a second time, for reading only: a write there is a fault, of this process alone. Made by the
+  // first call, stays as long as the process, also in forked children. Thread-safe. Throws std::system_error. What
+  // is read there must have been committed, through family(); on some systems reading other pages is a fault.
+  { B::family_read_only() } -> std::same_as<family_segment>;
 
-  // Makes sure that [memory, memory + size) of the family's segment really has memory behind it, so that no
-  // later access can fault because memory ended: false when there is none. To be called by every process
-  // before it touches a block (where the system needs no such thing it does nothing after the first).
-  { B::commit(memory, size) } noexcept -> std::same_as<bool>;
-  // Tells the system that the pages wholly inside the range are no longer needed; they may read as zero or
-  // as before afterwards.
-  { B::discard(memory, size) } noexcept;
+  // --- Named memory, for programs that are not of one family. A name means the same for all programs of this machine
+  // that may see each other's (Windows: of one session) and use the same backend. It has 1 to 200 characters of
+  // [A-Za-z0-9._-] and does not begin with a dot; otherwise std::invalid_argument. All functions are thread-safe and
+  // throw std::system_error, with the name in the message. Nothing of it is inherited by start_image; a forked child
+  // has what its parent had open, and closes it for itself.
+  // Whether a name lives until it is removed, or until the last one who has it open closes it or ends.
+  { B::named_survives } -> std::convertible_to<bool>;
+  // Makes memory of exactly that size (not 0), all zero, with real memory behind every page, so that no later access can
+  // fault because memory ended; has fill(memory, context) write to it (unless it is nullptr), and only then, in one
+  // step, gives it the name. Nobody sees it half made, and whoever dies (or throws) on the way leaves no name and
+  // nothing that hinders the next one. nullopt when the name exists, whatever it is. The code of the error is
+  // no_space_on_device or not_enough_memory when there is no room (file_too_large when this process may not make a file
+  // of that size), device_or_resource_busy where a name that was removed is not free before its last user is gone.
+  // mode: who may open it, as the permission bits of a Unix file, whatever the umask is; elsewhere without meaning.
+  { B::name_create(text_view, size, mode, fill, context) } -> std::same_as<std::optional<named_memory>>;
+  // nullopt when there is no such name (also: not yet). Maps all of it, whoever made it: the caller must look before
+  // it believes what is there. What is not memory (a directory, a link) is an error. flag: writable; else it needs only
+  // the permission to read, and to write is a fault. May wait for somebody who is creating that name.
+  { B::name_open(text_view, flag) } -> std::same_as<std::optional<named_memory>>;
+  // Removes the name if wanted(memory, size, context) says so of what the name means at that very moment; memory is
+  // for reading only. While wanted runs nobody else can remove this name, so that of two who find the owner of a name
+  // dead the second cannot remove what a successor has made meanwhile. False if the name is not there or not wanted.
+  // Those who have it open keep it. wanted must not call functions of named memory. Needs the permission to read, with
+  // some backends to write as well.
+  { B::name_remove(text_view, wanted, context) } -> std::same_as<bool>;
+  // Once for each that was created or opened; its memory is gone from this process then.
+  { B::name_close(named) } noexcept;
 
   // --- Pipes of bytes. Blocking. read returns 0 at end of file (all write ends closed or dead). write
   // writes all or throws std::system_error (broken_pipe when nobody can read); never raises SIGPIPE.

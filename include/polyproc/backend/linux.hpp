@@ -7,6 +7,7 @@
 #include <link.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -112,6 +113,71 @@ struct linux_backend : detail::unix_common<linux_backend> {
     auto const to = (reinterpret_cast<std::uintptr_t>(memory) + size) / page * page;
     if (from < to) ::madvise(memory + (from - reinterpret_cast<std::uintptr_t>(memory)), to - from, MADV_REMOVE);
   }
+
+  static family_segment family_read_only() {
+    auto const whole = family();
+    if (auto* const there = read_view_.load(std::memory_order_acquire)) return {there, whole.size};
+    std::scoped_lock hold{life_lock_};
+    auto* view = read_view_.load(std::memory_order_relaxed);
+    if (view == nullptr) {
+      view = segment_map(family_fd_, whole.size, false);
+      ::madvise(view, whole.size, MADV_DONTDUMP);
+      read_view_.store(view, std::memory_order_release);
+    }
+    return {view, whole.size};
+  }
+
+  // --- named memory: a file without a name until it is whole, so that a dead maker leaves nothing. Futexes and
+  // identities know no families.
+
+  static constexpr bool named_survives = true;
+
+  static std::optional<named_memory> name_create(std::string_view called, std::size_t size, unsigned mode,
+                                                 void (*fill)(std::byte*, void*), void* context) {
+    auto const path = detail::named_path(called);
+    detail::check_named_size(size);
+    if (detail::named_info(path)) return std::nullopt;
+    detail::scoped_fd const file{open_nameless()};
+    if (file.get() < 0) return create_from_draft(path, size, mode, fill, context);
+    auto view = detail::fill_named(file.get(), path, size, mode, fill, context);
+    char own[40];
+    own_path(own, file.get());
+    if (::linkat(AT_FDCWD, own, AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0) return view.release(0);
+    if (errno == EEXIST) return std::nullopt;
+    detail::throw_named("linkat", path);
+  }
+
+  static std::optional<named_memory> name_open(std::string_view called, bool writable) {
+    auto const path = detail::named_path(called);
+    detail::scoped_fd const file{open_existing(path, writable ? O_RDWR : O_RDONLY)};
+    if (file.get() < 0) return std::nullopt;
+    auto const size = static_cast<std::size_t>(detail::info_of(file.get(), path).st_size);
+    return detail::named_view(file.get(), size, writable, path).release(0);
+  }
+
+  /// Who removes a name has its file locked meanwhile.
+  static bool name_remove(std::string_view called, bool (*wanted)(std::byte const*, std::size_t, void*),
+                          void* context) {
+    auto const path = detail::named_path(called);
+    for (;;) {
+      detail::scoped_fd const file{open_existing(path, O_RDONLY)};
+      if (file.get() < 0) return false;
+      file_hold const hold{file.get(), path};
+      // Somebody may have removed it before we had the lock, and somebody else made another.
+      auto const info = detail::info_of(file.get(), path);
+      auto const present = detail::named_info(path);
+      if (!present) return false;
+      if (!detail::same_file(info, *present)) continue;
+      auto const size = static_cast<std::size_t>(info.st_size);
+      detail::named_view const view{file.get(), size, false, path};
+      if (!wanted(view.base(), size, context)) return false;
+      if (::unlink(path.c_str()) == 0) return true;
+      if (errno == ENOENT) return false;
+      detail::throw_named("unlink", path);
+    }
+  }
+
+  static void name_close(named_memory const& named) noexcept { segment_unmap(named.base, named.size); }
 
   // --- children
 
@@ -373,19 +439,73 @@ struct linux_backend : detail::unix_common<linux_backend> {
     family_ready_.store(true, std::memory_order_release);
   }
 
+  /// "/proc/self/fd/N"
+  static void own_path(char (&into)[40], int fd) noexcept {
+    std::memcpy(into, "/proc/self/fd/", 14);
+    char digits[12];
+    int n = 0;
+    for (int rest = fd; rest > 0; rest /= 10) digits[n++] = static_cast<char>('0' + rest % 10);
+    char* at = into + 14;
+    while (n > 0) *at++ = digits[--n];
+    *at = '\0';
+  }
+
+  // --- named memory
+
+  /// -1 where a file cannot be without a name, or not be given one later.
+  static int open_nameless() {
+    detail::scoped_fd file{detail::open_named(std::string(detail::named_directory()) + "/.", O_TMPFILE | O_RDWR)};
+    char own[40];
+    own_path(own, file.get());
+    if (file.get() < 0 || ::access(own, F_OK) != 0) return -1;
+    return file.release();
+  }
+
+  static std::optional<named_memory> create_from_draft(std::string const& path, std::size_t size, unsigned mode,
+                                                       void (*fill)(std::byte*, void*), void* context) {
+    auto const tag = detail::named_draft::tag_of_process();
+    detail::named_draft::sweep(
+        tag, [](std::string const& draft, struct stat const&) { detail::named_draft::remove_if_free(draft); });
+    detail::named_draft draft{tag};
+    auto view = detail::fill_named(draft.fd(), path, size, mode, fill, context);
+    if (!draft.publish(path)) return std::nullopt;
+    return view.release(0);
+  }
+
+  /// -1 when there is no such name. A thing that is not a file is not opened: that could have effects.
+  static int open_existing(std::string const& path, int access) {
+    auto const info = detail::named_info(path);
+    if (!info) return -1;
+    detail::must_be_file(*info, path);
+    detail::scoped_fd file{detail::open_named(path, access)};
+    if (file.get() < 0 && errno == ENOENT) return -1;
+    if (file.get() < 0) detail::throw_named("open", path);
+    detail::must_be_file(detail::info_of(file.get(), path), path);
+    return file.release();
+  }
+
+  struct file_hold {
+    int fd;
+    file_hold(int file, std::string const& path) : fd(file) {
+      int done = 0;
+      do done = ::flock(fd, LOCK_EX);
+      while (done != 0 && errno == EINTR);
+      if (done != 0) detail::throw_named("flock", path);
+    }
+    file_hold(file_hold const&) = delete;
+    file_hold& operator=(file_hold const&) = delete;
+    /// Said, because a child that was forked meanwhile has the descriptor, and the lock with it.
+    ~file_hold() { ::flock(fd, LOCK_UN); }
+  };
+
   /// Has the kernel SIGKILL this process when the other end of `life` is closed, that is when the parent is gone:
   /// a pipe end in signal-driven mode whose signal is SIGKILL. Unlike PR_SET_PDEATHSIG this does not follow the
   /// thread that started us, and unlike a watching thread it works while we are stopped.
   static void die_with(int life, pid_t parent) noexcept {
     if (life < 0) return;
     // Owner and signal belong to the open file, which all our siblings share: a file of our own is needed.
-    char path[40] = "/proc/self/fd/";
-    char digits[12];
-    int n = 0;
-    for (int rest = life; rest > 0; rest /= 10) digits[n++] = static_cast<char>('0' + rest % 10);
-    char* at = path + 14;
-    while (n > 0) *at++ = digits[--n];
-    *at = '\0';
+    char path[40];
+    own_path(path, life);
     int const own = ::open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     bool armed = false;
     if (own >= 0) {
@@ -540,6 +660,7 @@ struct linux_backend : detail::unix_common<linux_backend> {
   static inline int family_fd_ = -1;
   static inline family_segment family_{};
   static inline std::atomic<bool> family_ready_{false};
+  static inline std::atomic<std::byte*> read_view_{nullptr};
 };
 
 static_assert(forking_backend<linux_backend>);

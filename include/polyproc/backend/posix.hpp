@@ -3,7 +3,10 @@
 ///
 /// What replaces the kernel's conveniences:
 /// - a thread is known by a random number, and lives as long as the byte with that number of one file, the family's
-///   life file, is locked: record locks fall with their process, however it ends;
+///   life file, is locked: record locks fall with their process, however it ends. Programs of other families have other
+///   life files; for them the same byte is locked of the file of each named memory that this process has open. A process
+///   loses all its locks on a file when it closes any descriptor of it: so each of those files is opened once in a
+///   process, and a program must not open them by itself;
 /// - sleepers wait for pipes (gate_parking.hpp);
 /// - a child holds the write end of a pipe whose hanging-up tells its parent that it may have ended;
 /// - a daemon has a thread that waits for the same thing in the other direction. A stopped one has to be resumed for
@@ -20,9 +23,10 @@
 #include <polyproc/backend/gate_parking.hpp>
 #include <polyproc/backend/unix_common.hpp>
 
+#include <memory>
+
 #include <dlfcn.h>
 #include <spawn.h>
-#include <sys/resource.h>
 
 #if defined(__APPLE__)
 #include <crt_externs.h>
@@ -64,7 +68,12 @@ struct posix_backend : detail::unix_common<posix_backend> {
         return nullptr;
       }
     }
-    static std::uint64_t key(void const* word) noexcept { return detail::parking_key(word, family_, process_number()); }
+    static std::uint64_t key(void const* word) noexcept {
+      auto const* const view = read_view_.load(std::memory_order_relaxed);
+      auto const in_view = reinterpret_cast<std::uintptr_t>(word) - reinterpret_cast<std::uintptr_t>(view);
+      if (view != nullptr && in_view < family_.size) return in_view;
+      return detail::parking_key(word, family_, process_number());
+    }
     static bool prepare(unsigned, unsigned) noexcept { return true; }  // all are made with the family
     static void open(unsigned bucket, unsigned gate) noexcept {
       int const saved = errno;
@@ -126,28 +135,33 @@ struct posix_backend : detail::unix_common<posix_backend> {
     if (id == self_ && id != 0) return true;
     if (id == 0 || id > largest_id) return false;
     int const file = life_file_.load(std::memory_order_acquire);
-    if (file < 0) return true;  // nobody to ask
-    {
-      // A process is not told of its own record locks.
-      std::scoped_lock hold{living_lock_};
-      for (living const* one = living_; one != nullptr; one = one->next) {
-        if (one->id == id) return true;
-      }
+    // A process is not told of its own record locks.
+    std::unique_lock hold{living_lock_};
+    for (living const* one = living_; one != nullptr; one = one->next) {
+      if (one->id == id) return true;
     }
-    int const saved = errno;
-    auto question = record(F_WRLCK, id);
-    bool const ended = ::fcntl(file, F_GETLK, &question) == 0 && question.l_type == F_UNLCK;
-    errno = saved;
-    return !ended;
+    if (named_ == nullptr) hold.unlock();
+    if (file < 0 && !hold.owns_lock()) return true;  // nobody to ask
+    bool found = file >= 0 && locked_elsewhere(file, id);
+    if (hold.owns_lock()) {  // of another family, then
+      for (named_file const* one = named_; one != nullptr && !found; one = one->next)
+        found = locked_elsewhere(one->fd, id);
+    }
+    return found;
   }
 
   // --- parking
 
   static void wait(atomic<std::uint32_t> const& word, std::uint32_t expected, time_point deadline) noexcept {
-    parking::wait(word, expected, deadline);
+    if (named_ranges_.hold(&word))
+      detail::wait_in_named(word, expected, [&](std::chrono::microseconds length) { nap(length, deadline); });
+    else
+      parking::wait(word, expected, deadline);
   }
-  static void wake_one(atomic<std::uint32_t>& word) noexcept { parking::wake(word); }
-  static void wake_all(atomic<std::uint32_t>& word) noexcept { parking::wake(word); }
+  static void wake_one(atomic<std::uint32_t>& word) noexcept { wake_all(word); }
+  static void wake_all(atomic<std::uint32_t>& word) noexcept {
+    if (!named_ranges_.hold(&word)) parking::wake(word);
+  }
 
   // --- processors
 
@@ -194,6 +208,91 @@ struct posix_backend : detail::unix_common<posix_backend> {
 
   /// Nothing: no portable call gives a part of shared memory back.
   static void discard(std::byte*, std::size_t) noexcept {}
+
+  static family_segment family_read_only() {
+    auto const whole = family();
+    if (auto* const there = read_view_.load(std::memory_order_acquire)) return {there, whole.size};
+    std::scoped_lock hold{life_lock_};
+    auto* view = read_view_.load(std::memory_order_relaxed);
+    if (view == nullptr) {
+      view = segment_map(family_file_, whole.size, false);
+      read_view_.store(view, std::memory_order_release);
+    }
+    return {view, whole.size};
+  }
+
+  // --- named memory
+
+  static constexpr bool named_survives = true;
+
+  static std::optional<named_memory> name_create(std::string_view called, std::size_t size, unsigned mode,
+                                                 void (*fill)(std::byte*, void*), void* context) {
+    auto const path = detail::named_path(called);
+    detail::check_named_size(size);
+    watch_forks();
+    if (detail::named_info(path)) return std::nullopt;
+    auto const tag = detail::named_draft::tag_of_process();
+    detail::named_draft::sweep(tag, remove_stale_draft);
+    detail::named_draft draft{tag};
+    auto view = detail::fill_named(draft.fd(), path, size, mode, fill, context);
+    // Everybody who will find it there can ask after this process's threads.
+    named_use file;
+    {
+      std::scoped_lock hold{living_lock_};
+      file.take(add_named(draft.fd(), true, path));
+      draft.disown();
+    }
+    named_range range{view.base(), size};
+    if (!draft.publish(path)) return std::nullopt;
+    range.stay();
+    return view.release(file.release());
+  }
+
+  static std::optional<named_memory> name_open(std::string_view called, bool writable) {
+    auto const path = detail::named_path(called);
+    auto file = use_named(path, writable);
+    if (!file) return std::nullopt;
+    auto const size = static_cast<std::size_t>(detail::info_of(file.fd(), path).st_size);
+    detail::named_view view{file.fd(), size, writable, path};
+    if (size == 0) return named_memory{};
+    named_range range{view.base(), size};
+    range.stay();
+    return view.release(file.release());
+  }
+
+  /// Who removes a name has the first byte of its file locked meanwhile: no identity is 0. That keeps out other
+  /// processes, and the flag our own threads.
+  static bool name_remove(std::string_view called, bool (*wanted)(std::byte const*, std::size_t, void*),
+                          void* context) {
+    auto const path = detail::named_path(called);
+    for (;;) {
+      auto const file = use_named(path, true);
+      if (!file) return false;
+      removal const hold{file.fd(), path};
+      // Somebody may have removed it before we had the lock, and somebody else made another.
+      auto const info = detail::info_of(file.fd(), path);
+      auto const present = detail::named_info(path);
+      if (!present) return false;
+      if (!detail::same_file(info, *present)) continue;
+      auto const size = static_cast<std::size_t>(info.st_size);
+      detail::named_view const view{file.fd(), size, false, path};
+      if (!wanted(view.base(), size, context)) return false;
+      if (::unlink(path.c_str()) == 0) return true;
+      if (errno == ENOENT) return false;
+      detail::throw_named("unlink", path);
+    }
+  }
+
+  static void name_close(named_memory const& named) noexcept {
+    if (named.base == nullptr) return;
+    {
+      std::scoped_lock hold{living_lock_};
+      named_ranges_.drop(named.base);
+    }
+    segment_unmap(named.base, named.size);
+    named_use file;
+    file.take(reinterpret_cast<named_file*>(named.keep));
+  }
 
   // --- children
 
@@ -403,6 +502,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
     if (self_ != 0) ::pthread_setspecific(thread_end_, nullptr);
     self_ = 0;
     process_number_.store(0, std::memory_order_relaxed);
+    removing_.store(false, std::memory_order_relaxed);
     living_lock_.unlock();
     start_hold::leave();
     unix_common::forked();
@@ -468,6 +568,24 @@ struct posix_backend : detail::unix_common<posix_backend> {
     living* next = nullptr;
   };
 
+  /// Locks or unlocks the byte of an identity. A shared lock will do: nobody else has that number, and a file that is
+  /// only open for reading can be locked so.
+  static bool lock_identity(int fd, short kind, std::uint64_t id) noexcept {
+    auto const lock = record(kind, id);
+    int done = 0;
+    do done = ::fcntl(fd, F_SETLK, &lock);
+    while (done != 0 && errno == EINTR);
+    return done == 0;
+  }
+  /// Whether another process has it locked. True too when the question cannot be asked.
+  static bool locked_elsewhere(int fd, std::uint64_t id) noexcept {
+    int const saved = errno;
+    auto question = record(F_WRLCK, id);
+    bool const locked = ::fcntl(fd, F_GETLK, &question) != 0 || question.l_type != F_UNLCK;
+    errno = saved;
+    return locked;
+  }
+
   static struct flock record(short kind, std::uint64_t id) noexcept {
     struct flock lock {};
     lock.l_type = kind;
@@ -507,6 +625,9 @@ struct posix_backend : detail::unix_common<posix_backend> {
       else
         one = new living;
       one->id = lock_new_id();
+      for (named_file const* file = named_; file != nullptr; file = file->next) {
+        if (!lock_identity(file->fd, F_RDLCK, one->id)) detail::throw_errno("fcntl(F_SETLK) on named memory");
+      }
       one->next = living_;
       living_ = one;
       check(::pthread_setspecific(thread_end_, one), "pthread_setspecific");
@@ -543,8 +664,9 @@ struct posix_backend : detail::unix_common<posix_backend> {
       if (*link != known) continue;
       living* const one = *link;
       *link = one->next;
-      auto const lock = record(F_UNLCK, one->id);
-      ::fcntl(life_file_.load(std::memory_order_relaxed), F_SETLK, &lock);
+      lock_identity(life_file_.load(std::memory_order_relaxed), F_UNLCK, one->id);
+      for (named_file const* file = named_; file != nullptr; file = file->next)
+        lock_identity(file->fd, F_UNLCK, one->id);
       spare(one);
       break;
     }
@@ -594,6 +716,163 @@ struct posix_backend : detail::unix_common<posix_backend> {
       if (::fcntl(fd, F_SETLK, &lock) != 0) detail::throw_errno("fcntl(F_SETLK) on the life file");
     }
   }
+
+  // --- named memory: the files that this process has open. living_lock_ guards them, because whoever has an identity is
+  // locked in all of them: who begins one there, who opens one for all who live.
+
+  struct named_file {
+    dev_t device{};
+    ino_t number{};
+    int fd = -1;
+    bool writable = false;     // so was fd opened
+    std::size_t users = 0;
+    std::vector<int> more{};   // descriptors of the same file that must not be closed before it
+    named_file* next = nullptr;
+  };
+
+  static named_file* find_named(struct stat const& info) noexcept {
+    for (named_file* one = named_; one != nullptr; one = one->next) {
+      if (one->device == info.st_dev && one->number == info.st_ino) return one;
+    }
+    return nullptr;
+  }
+
+  /// With living_lock_ held. The descriptor belongs to what it returns, unless it throws.
+  static named_file* add_named(int fd, bool writable, std::string const& path) {
+    auto const info = detail::info_of(fd, path);
+    if (named_file* const known = find_named(info)) {
+      // Opened under a name that has just got another meaning, or for writing where there was one for reading.
+      ++known->users;
+      int other = fd;
+      if (writable && !known->writable) {
+        std::swap(known->fd, other);
+        known->writable = true;
+      }
+      try {
+        known->more.push_back(other);
+      } catch (std::bad_alloc const&) {  // stays open for ever: to close it would cost us our locks
+      }
+      return known;
+    }
+    detail::must_be_file(info, path);
+    auto made = std::make_unique<named_file>();
+    made->device = info.st_dev;
+    made->number = info.st_ino;
+    made->fd = fd;
+    made->writable = writable;
+    made->users = 1;
+    for (living const* one = living_; one != nullptr; one = one->next) {
+      if (!lock_identity(fd, F_RDLCK, one->id)) detail::throw_named("fcntl(F_SETLK)", path);
+    }
+    made->next = named_;
+    named_ = made.release();
+    return named_;
+  }
+
+  /// One of those who use a file.
+  class named_use {
+   public:
+    named_use() = default;
+    named_use(named_use&& other) noexcept : file_(std::exchange(other.file_, nullptr)) {}
+    named_use& operator=(named_use const&) = delete;
+    ~named_use() {
+      if (file_ == nullptr) return;
+      std::scoped_lock hold{living_lock_};
+      if (--file_->users > 0) return;
+      named_file** link = &named_;
+      while (*link != file_) link = &(*link)->next;
+      *link = file_->next;
+      ::close(file_->fd);
+      for (int const fd : file_->more) ::close(fd);
+      delete file_;
+    }
+
+    explicit operator bool() const noexcept { return file_ != nullptr; }
+    void take(named_file* file) noexcept { file_ = file; }
+    std::uintptr_t release() noexcept { return reinterpret_cast<std::uintptr_t>(std::exchange(file_, nullptr)); }
+    [[nodiscard]] int fd() const {
+      std::scoped_lock hold{living_lock_};  // another thread may open it for writing
+      return file_->fd;
+    }
+
+   private:
+    named_file* file_ = nullptr;
+  };
+
+  /// Nothing when there is no such name. A thing that is not a file is not opened: that could have effects.
+  static named_use use_named(std::string const& path, bool writable) {
+    watch_forks();
+    named_use file;
+    std::scoped_lock hold{living_lock_};
+    auto const info = detail::named_info(path);
+    if (!info) return file;
+    detail::must_be_file(*info, path);
+    named_file* const known = find_named(*info);
+    if (known != nullptr && (known->writable || !writable)) {
+      ++known->users;
+      file.take(known);
+      return file;
+    }
+    detail::scoped_fd opened{detail::open_named(path, writable ? O_RDWR : O_RDONLY)};
+    if (opened.get() < 0 && errno == ENOENT) return file;
+    if (opened.get() < 0) detail::throw_named("open", path);
+    file.take(add_named(opened.get(), writable, path));
+    opened.release();
+    return file;
+  }
+
+  /// Whether a draft's maker is gone is asked of its lock, which we must not have ourselves on that file.
+  static void remove_stale_draft(std::string const& draft, struct stat const& info) noexcept {
+    std::scoped_lock hold{living_lock_};
+    named_file const* const known = find_named(info);
+    if (info.st_nlink > 1)  // whole: it has its name already
+      ::unlink(draft.c_str());
+    else if (known == nullptr)
+      detail::named_draft::remove_if_free(draft);
+    else if (!locked_elsewhere(known->fd, 0))
+      ::unlink(draft.c_str());
+  }
+
+  struct removal {
+    int fd;
+    removal(int file, std::string const& path) : fd(file) {
+      while (removing_.exchange(true, std::memory_order_acquire)) nap(std::chrono::microseconds{100}, never);
+      // Two who each hold nothing else cannot be in each other's way, but the system may take threads of a process
+      // for one and believe so.
+      while (!detail::lock_first(fd, F_WRLCK, true)) {
+        if (errno == EDEADLK) {
+          nap(std::chrono::microseconds{100}, never);
+          continue;
+        }
+        int const why = errno;
+        removing_.store(false, std::memory_order_release);
+        detail::throw_named("fcntl(F_SETLKW)", path, why);
+      }
+    }
+    removal(removal const&) = delete;
+    removal& operator=(removal const&) = delete;
+    ~removal() {
+      detail::lock_first(fd, F_UNLCK, false);
+      removing_.store(false, std::memory_order_release);
+    }
+  };
+
+  /// Where named memory lies here, for wait and wake.
+  struct named_range {
+    std::byte const* base;
+    named_range(std::byte const* memory, std::size_t size) : base(memory) {
+      std::scoped_lock hold{living_lock_};
+      named_ranges_.add(memory, size);
+    }
+    named_range(named_range const&) = delete;
+    named_range& operator=(named_range const&) = delete;
+    ~named_range() {
+      if (base == nullptr) return;
+      std::scoped_lock hold{living_lock_};
+      named_ranges_.drop(base);
+    }
+    void stay() noexcept { base = nullptr; }
+  };
 
   static long process_number() noexcept {
     long number = process_number_.load(std::memory_order_relaxed);
@@ -1009,6 +1288,10 @@ struct posix_backend : detail::unix_common<posix_backend> {
   static inline int family_file_ = -1;
   static inline family_segment family_{};
   static inline std::atomic<bool> family_ready_{false};
+  static inline std::atomic<std::byte*> read_view_{nullptr};
+  static inline named_file* named_ = nullptr;
+  static inline detail::named_ranges named_ranges_;
+  static inline std::atomic<bool> removing_{false};
   static inline int gate_pipes_[gate_buckets][gates_per_bucket][2]{};
   static inline bool gates_made_ = false;
 };

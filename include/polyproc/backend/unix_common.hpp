@@ -4,7 +4,9 @@
 #pragma once
 
 #include <polyproc/backend/concept.hpp>
+#include <polyproc/backend/named.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <climits>
@@ -13,12 +15,14 @@
 #include <mutex>
 #include <system_error>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -111,6 +115,271 @@ class sigpipe_guard {
   sigset_t pipe_only_{};
   sigset_t before_{};
   bool was_pending_ = false;
+};
+
+// --- Named memory: regular files in a directory on which all programs of a machine agree, whatever their environment.
+// A file is made under no name (linux_backend) or under that of a draft, and linked to its own when it is whole.
+
+[[noreturn]] inline void throw_named(char const* call, std::string const& path, int number = errno) {
+  throw std::system_error(number, std::generic_category(), "polyproc: " + std::string(call) + " of " + path);
+}
+
+inline char const* named_directory() noexcept {
+  struct stat info {};
+  bool const shared = ::stat("/dev/shm", &info) == 0 && S_ISDIR(info.st_mode) && ::access("/dev/shm", W_OK | X_OK) == 0;
+  return shared ? "/dev/shm" : "/tmp";
+}
+/// Throws std::invalid_argument for what cannot be a name.
+inline std::string named_path(std::string_view name) {
+  check_name(name);
+  return std::string(named_directory()) + "/polyproc." + std::string(name);
+}
+
+/// What a path means, without following links; nothing if there is no such thing.
+inline std::optional<struct stat> named_info(std::string const& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) == 0) return info;
+  if (errno != ENOENT) throw_named("lstat", path);
+  return std::nullopt;
+}
+inline bool same_file(struct stat const& a, struct stat const& b) noexcept {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+inline void must_be_file(struct stat const& info, std::string const& path) {
+  if (!S_ISREG(info.st_mode)) throw_named("what is there is not a file, so it cannot be memory: open", path, EINVAL);
+}
+inline struct stat info_of(int fd, std::string const& path) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) throw_named("fstat", path);
+  return info;
+}
+
+/// While this lives nothing is opened under the number of a standard stream, even where the program runs without them.
+/// To move a descriptor afterwards would mean to close one, which costs a process its record locks on that file.
+class streams_taken {
+ public:
+  streams_taken() noexcept {
+    for (int stream = 0; stream < 3; ++stream) {
+      if (::fcntl(stream, F_GETFD) < 0) held_[stream] = ::open("/", O_RDONLY | O_CLOEXEC);
+    }
+  }
+  streams_taken(streams_taken const&) = delete;
+  streams_taken& operator=(streams_taken const&) = delete;
+  ~streams_taken() {
+    for (int const fd : held_) {
+      if (fd >= 0) ::close(fd);
+    }
+  }
+
+ private:
+  int held_[3] = {-1, -1, -1};
+};
+
+/// errno tells why when it is -1. Never a standard stream.
+inline int open_named(std::string const& path, int flags) noexcept {
+  streams_taken const taken;
+  int fd = -1;
+  do fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+  while (fd < 0 && errno == EINTR);
+  int const why = errno;
+  if (fd >= 0) return fd;
+  errno = why;
+  return -1;
+}
+
+/// A mapping of a whole file, gone with its scope.
+class named_view {
+ public:
+  named_view() = default;
+  named_view(int fd, std::size_t size, bool writable, std::string const& path) : size_(size) {
+    if (size == 0) return;
+    void* const at = ::mmap(nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED) throw_named("mmap", path);
+    base_ = static_cast<std::byte*>(at);
+  }
+  named_view(named_view&& other) noexcept : base_(std::exchange(other.base_, nullptr)), size_(other.size_) {}
+  named_view& operator=(named_view const&) = delete;
+  ~named_view() {
+    if (base_ != nullptr) ::munmap(base_, size_);
+  }
+
+  [[nodiscard]] std::byte* base() const noexcept { return base_; }
+  named_memory release(std::uintptr_t keep) noexcept { return {std::exchange(base_, nullptr), size_, keep}; }
+
+ private:
+  std::byte* base_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// Gives an empty file its size, with memory behind every page: to touch one for which there is no room is a SIGBUS.
+inline void reserve_named(int fd, std::size_t size, std::string const& path) {
+  constexpr std::size_t piece = std::size_t{1} << 20;
+  // To exceed this limit would raise SIGXFSZ.
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && size > limit.rlim_cur)
+    throw_named("ftruncate beyond this process's limit (ulimit -f)", path, EFBIG);
+  bool const possible = static_cast<off_t>(size) >= 0 && static_cast<std::size_t>(static_cast<off_t>(size)) == size;
+  if (!possible) throw_named("ftruncate", path, ENOSPC);
+  int done = 0;
+  do done = ::ftruncate(fd, static_cast<off_t>(size));
+  while (done != 0 && errno == EINTR);
+  if (done != 0) throw_named("ftruncate", path, errno == EFBIG || errno == EINVAL ? ENOSPC : errno);
+#if defined(_POSIX_ADVISORY_INFO) && _POSIX_ADVISORY_INFO > 0
+  // All at once, because the system sees then at once that there is no room. If a signal came, which undoes what an
+  // unfinished call did, in pieces.
+  int error = 0;
+  std::size_t most = size;
+  for (std::size_t at = 0; at < size && error == 0;) {
+    auto const part = std::min(most, size - at);
+    error = ::posix_fallocate(fd, static_cast<off_t>(at), static_cast<off_t>(part));
+    if (error == EINTR) {
+      most = piece;
+      error = 0;
+    } else if (error == 0) {
+      at += part;
+    }
+  }
+  if (error == 0) return;
+  if (error == ENOSPC || error == EFBIG || error == EDQUOT) throw_named("posix_fallocate", path, ENOSPC);
+  if (error == ENOMEM) throw_named("posix_fallocate", path, error);
+#endif
+  // No such call, or not for this file system.
+  std::vector<std::byte> const zeros(std::min(size, piece));
+  for (std::size_t at = 0; at < size;) {
+    auto const put = ::pwrite(fd, zeros.data(), std::min(zeros.size(), size - at), static_cast<off_t>(at));
+    if (put > 0)
+      at += static_cast<std::size_t>(put);
+    else if (put == 0 || errno != EINTR)
+      throw_named("pwrite", path, put == 0 || errno == EFBIG || errno == EDQUOT ? ENOSPC : errno);
+  }
+}
+
+/// Memory in a file that has no name yet, as it is to be found under its name.
+inline named_view fill_named(int fd, std::string const& path, std::size_t size, unsigned mode,
+                             void (*fill)(std::byte*, void*), void* context) {
+  reserve_named(fd, size, path);
+  named_view view{fd, size, true, path};
+  if (fill != nullptr) fill(view.base(), context);
+  if (::fchmod(fd, static_cast<mode_t>(mode & 0777)) != 0) throw_named("fchmod", path);
+  return view;
+}
+
+/// A record lock on the first byte of a file. What holds it: the maker of a draft, or somebody who removes a name.
+inline bool lock_first(int fd, short kind, bool waits) noexcept {
+  struct flock lock {};
+  lock.l_type = kind;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = 0;
+  lock.l_len = 1;
+  int done = 0;
+  do done = ::fcntl(fd, waits ? F_SETLKW : F_SETLK, &lock);
+  while (done != 0 && errno == EINTR);
+  return done == 0;
+}
+
+/// A file that is being made, for systems where a file cannot be without a name: ".polyproc.", a number of this process,
+/// a random number. Its maker has the first byte locked, and a lock falls with its process: so a draft whose lock is free
+/// was left by somebody dead (or belongs to somebody who is just about to lock it, and who looks after having done so
+/// whether it is still there).
+class named_draft {
+ public:
+  static constexpr std::string_view prefix = ".polyproc.";
+
+  explicit named_draft(std::uint64_t tag) : directory_(named_directory()), maker_(::getpid()) {
+    for (;;) {
+      std::uint64_t number = 0;
+      if (::getentropy(&number, sizeof number) != 0) throw_errno("getentropy");
+      path_ = directory_ + '/' + std::string(prefix) + hex(tag) + hex(number);
+      fd_ = open_named(path_, O_RDWR | O_CREAT | O_EXCL);
+      if (fd_ < 0 && errno == EEXIST) continue;
+      if (fd_ < 0) throw_named("open", path_);
+      own_.reset(fd_);
+      if (lock_first(fd_, F_WRLCK, false)) {
+        if (info_of(fd_, path_).st_nlink == 1) return;
+      } else if (errno != EAGAIN && errno != EACCES) {
+        int const why = errno;
+        ::unlink(path_.c_str());
+        throw_named("fcntl(F_SETLK)", path_, why);
+      }
+      ::unlink(path_.c_str());
+    }
+  }
+  named_draft(named_draft const&) = delete;
+  named_draft& operator=(named_draft const&) = delete;
+  ~named_draft() {
+    if (!published_ && ::getpid() == maker_) ::unlink(path_.c_str());
+  }
+
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+  /// From now on somebody else closes it.
+  void disown() noexcept { own_.release(); }
+
+  /// False when the name exists.
+  bool publish(std::string const& path) {
+    if (::link(path_.c_str(), path.c_str()) != 0) {
+      if (errno == EEXIST) return false;
+      throw_named("link", path);
+    }
+    published_ = true;
+    ::unlink(path_.c_str());
+    lock_first(fd_, F_UNLCK, false);
+    return true;
+  }
+
+  /// Half of it random, half the number of the process: another one after a fork. Never removed by this process itself.
+  static std::uint64_t tag_of_process() {
+    static std::atomic<std::uint64_t> known{0};
+    auto const number = static_cast<std::uint32_t>(::getpid());
+    auto tag = known.load(std::memory_order_relaxed);
+    while (static_cast<std::uint32_t>(tag) != number) {
+      std::uint32_t unique = 0;
+      if (::getentropy(&unique, sizeof unique) != 0) throw_errno("getentropy");
+      auto const mine = std::uint64_t{unique} << 32 | number;
+      if (known.compare_exchange_strong(tag, mine, std::memory_order_relaxed)) return mine;
+    }
+    return tag;
+  }
+
+  /// Removes what makers of this user left when they died. For each draft that is not of this process
+  /// judge(path, info) says whether its lock is free and, if so, removes it.
+  template <class Judge>
+  static void sweep(std::uint64_t tag, Judge&& judge) {
+    std::string const directory = named_directory();
+    auto const mine = std::string(prefix) + hex(tag);
+    struct closer {
+      DIR* all;
+      ~closer() { ::closedir(all); }
+    };
+    DIR* const opened = ::opendir(directory.c_str());
+    if (opened == nullptr) return;  // may be written to but not be read
+    closer const all{opened};
+    while (dirent const* const entry = ::readdir(opened)) {
+      std::string_view const called{entry->d_name};
+      if (!called.starts_with(prefix) || called.size() != prefix.size() + 32 || called.starts_with(mine)) continue;
+      auto const path = directory + '/' + std::string(called);
+      struct stat info {};
+      if (::lstat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && info.st_uid == ::geteuid()) judge(path, info);
+    }
+  }
+  /// For files that this process has no locks on: they would fall.
+  static void remove_if_free(std::string const& path) noexcept {
+    scoped_fd const file{open_named(path, O_RDWR)};
+    if (file.get() >= 0 && lock_first(file.get(), F_WRLCK, false)) ::unlink(path.c_str());
+  }
+
+ private:
+  static std::string hex(std::uint64_t number) {
+    std::string text(16, '0');
+    for (auto at = text.rbegin(); at != text.rend(); ++at, number >>= 4) *at = "0123456789abcdef"[number & 15];
+    return text;
+  }
+
+  std::string directory_;
+  std::string path_;
+  pid_t maker_;
+  int fd_ = -1;
+  scoped_fd own_;
+  bool published_ = false;
 };
 
 /// The words of the argument by which a child of start_image knows itself: "--polyproc-child=NAME:n:n:...".

@@ -10,6 +10,7 @@
 // The structs that occur in signatures keep the names that <windows.h> gives them.
 struct HINSTANCE__;
 struct _FILETIME;
+struct _MEMORY_BASIC_INFORMATION;
 struct _OVERLAPPED;
 struct _PROCESS_INFORMATION;
 struct _PROC_THREAD_ATTRIBUTE_LIST;
@@ -66,13 +67,17 @@ __declspec(dllimport) dword __stdcall WaitForMultipleObjects(dword, handle_type 
 __declspec(dllimport) handle_type __stdcall CreateEventW(_SECURITY_ATTRIBUTES*, int, int, wchar_t const*);
 __declspec(dllimport) int __stdcall SetEvent(handle_type);
 __declspec(dllimport) int __stdcall ResetEvent(handle_type);
+__declspec(dllimport) handle_type __stdcall CreateMutexW(_SECURITY_ATTRIBUTES*, int, wchar_t const*);
+__declspec(dllimport) int __stdcall ReleaseMutex(handle_type);
 
 // memory
 __declspec(dllimport) handle_type __stdcall CreateFileMappingW(handle_type, _SECURITY_ATTRIBUTES*, dword, dword, dword,
                                                                wchar_t const*);
+__declspec(dllimport) handle_type __stdcall OpenFileMappingW(dword, int, wchar_t const*);
 __declspec(dllimport) void* __stdcall MapViewOfFile(handle_type, dword, dword, dword, ulong_ptr);
 __declspec(dllimport) int __stdcall UnmapViewOfFile(void const*);
 __declspec(dllimport) void* __stdcall VirtualAlloc(void*, ulong_ptr, dword, dword);
+__declspec(dllimport) ulong_ptr __stdcall VirtualQuery(void const*, _MEMORY_BASIC_INFORMATION*, ulong_ptr);
 
 // pipes and files
 __declspec(dllimport) int __stdcall CreatePipe(handle_type*, handle_type*, _SECURITY_ATTRIBUTES*, dword);
@@ -149,6 +154,15 @@ struct startup_info_ex {
   startup_info base;
   _PROC_THREAD_ATTRIBUTE_LIST* attributes = nullptr;
 };
+struct memory_facts {  // MEMORY_BASIC_INFORMATION
+  void* base = nullptr;
+  void* allocation = nullptr;
+  dword first_protection = 0;
+  ulong_ptr size = 0;
+  dword state = 0;
+  dword protection = 0;
+  dword type = 0;
+};
 struct job_limits {  // JOBOBJECT_EXTENDED_LIMIT_INFORMATION
   std::int64_t process_time = 0;
   std::int64_t job_time = 0;
@@ -181,17 +195,25 @@ struct process_basics {  // PROCESS_BASIC_INFORMATION
 
 inline constexpr dword infinite = 0xFFFFFFFF;
 inline constexpr dword wait_signaled = 0;     // WAIT_OBJECT_0
+inline constexpr dword wait_abandoned = 128;  // WAIT_ABANDONED
 inline constexpr dword wait_timed_out = 258;  // WAIT_TIMEOUT
 
+inline constexpr dword error_file_not_found = 2;
 inline constexpr dword error_access_denied = 5;
+inline constexpr dword error_not_enough_memory = 8;
+inline constexpr dword error_out_of_memory = 14;  // ERROR_OUTOFMEMORY
 inline constexpr dword error_invalid_parameter = 87;
 inline constexpr dword error_broken_pipe = 109;
+inline constexpr dword error_disk_full = 112;
+inline constexpr dword error_already_exists = 183;
 inline constexpr dword error_env_not_found = 203;
 inline constexpr dword error_no_data = 232;
 inline constexpr dword error_more_data = 234;
 inline constexpr dword error_operation_aborted = 995;
 inline constexpr dword error_io_pending = 997;
 inline constexpr dword error_not_found = 1168;
+inline constexpr dword error_no_resources = 1450;     // ERROR_NO_SYSTEM_RESOURCES
+inline constexpr dword error_commitment_limit = 1455;
 
 inline constexpr dword handle_inherit = 1;  // HANDLE_FLAG_INHERIT
 inline constexpr dword same_access = 2;     // DUPLICATE_SAME_ACCESS

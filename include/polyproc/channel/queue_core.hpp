@@ -59,7 +59,7 @@ class message_buffer {
   std::size_t size_ = 0;
 };
 
-template <backend Backend>
+template <memory_backend Backend>
 class queue_core {
  public:
   static constexpr std::uint64_t layout = 1;

@@ -32,7 +32,7 @@ struct block_tag {
   friend bool operator==(block_tag const&, block_tag const&) = default;
 };
 
-template <backend Backend>
+template <memory_backend Backend>
 class arena {
  public:
   static constexpr std::size_t page = 4096;

@@ -23,8 +23,8 @@
 
 namespace polyproc::inline v0_1 {
 
-/// A plain member of a shared object, for 1 to 64 threads. A thread is a member from its first arrival until it drops
-/// out (arrive_and_drop) or reset() is called. A barrier that lost a member (it ended, was killed, or gave up waiting) is
+/// A plain member of a shared object, for 1 to 64 threads. A thread is a member from its first arrival (or join()) until it
+/// drops out (arrive_and_drop) or reset() is called. A barrier that lost a member (it ended, was killed, or gave up waiting) is
 /// broken: all who wait or arrive get broken_barrier, until reset().
 template <class Waiting = waiting::adaptive, sync_backend Backend = native_backend>
 class basic_barrier {
@@ -40,6 +40,14 @@ class basic_barrier {
   basic_barrier& operator=(basic_barrier const&) = delete;
 
   [[nodiscard]] std::uint32_t parties() const noexcept { return parties_; }
+
+  /// Makes the caller a member before its first arrival, so that its death is noticed from now on. Does nothing for one
+  /// that is. Throws as arrive_and_wait.
+  void join() {
+    auto const phase = phase_.load();
+    if ((phase & broken_bit) != 0) throw broken_barrier();
+    (void)place_of(Backend::self() << 1, phase);
+  }
 
   /// Arrives, and waits until all have. The number of the caller's place, 0 to parties - 1, different for each member.
   /// Throws broken_barrier; std::logic_error when all places belong to other (living) threads.
@@ -95,7 +103,7 @@ class basic_barrier {
     auto const phase = phase_.load();
     if ((phase & broken_bit) != 0) throw broken_barrier();
     auto const me = Backend::self() << 1;
-    auto const place = join(me, phase);
+    auto const place = place_of(me, phase);
     if (!wait) {
       auto mine = me;
       members_[place].compare_exchange_strong(mine, me | left_bit);
@@ -124,7 +132,7 @@ class basic_barrier {
   }
 
   /// The caller's place.
-  std::uint32_t join(std::uint64_t me, std::uint64_t phase) {
+  std::uint32_t place_of(std::uint64_t me, std::uint64_t phase) {
     for (std::uint32_t i = 0; i < parties_; ++i)
       if ((members_[i].load(std::memory_order_relaxed) & ~left_bit) == me) {
         members_[i].store(me);  // one that had dropped out comes back
@@ -135,7 +143,8 @@ class basic_barrier {
       if (members_[i].compare_exchange_strong(nobody, me)) return i;
     }
     for (std::uint32_t i = 0; i < parties_; ++i)
-      if (auto const m = members_[i].load(); (m & left_bit) == 0 && !Backend::alive(m >> 1)) break_up(phase);
+      if (auto const m = members_[i].load(); m != 0 && (m & left_bit) == 0 && !Backend::alive(m >> 1) && members_[i].load() == m)
+        break_up(phase);
     if (phase_.load() != phase) throw broken_barrier();
     throw std::logic_error("polyproc: more threads arrive at this barrier than it was made for; a member that leaves calls "
                            "arrive_and_drop, and reset() makes room for others");
@@ -150,8 +159,12 @@ class basic_barrier {
     if (phase_.compare_exchange_strong(phase, next(phase))) waiting_.wake_all();
   }
   [[nodiscard]] bool somebody_is_missing(std::uint64_t phase) const noexcept {
-    for (std::uint32_t i = 0; i < parties_; ++i)
-      if (auto const m = members_[i].load(); m != 0 && !has_arrived(i, m, phase) && !Backend::alive(m >> 1)) return true;
+    for (std::uint32_t i = 0; i < parties_; ++i) {
+      auto const m = members_[i].load();
+      if (m == 0 || has_arrived(i, m, phase) || Backend::alive(m >> 1)) continue;
+      // It may have arrived, or dropped out, and then come to its end, since we looked.
+      if (members_[i].load() == m && !has_arrived(i, m, phase)) return true;
+    }
     return false;
   }
   void break_up(std::uint64_t phase) noexcept {

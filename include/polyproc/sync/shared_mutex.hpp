@@ -25,17 +25,17 @@
 namespace polyproc::inline v0_1 {
 
 /// A plain member of a shared object; all-zero bytes are an unlocked one. Meets the standard's SharedTimedMutex. At most
-/// 64 readers at once; further ones wait for a place. Writers go first: while one waits, new readers wait too. A reader
+/// 64 readers at once (MostReaders); further ones wait for a place. Writers go first: while one waits, new readers wait too. A reader
 /// may not become a writer: that, and a lock of any kind by the writer, is an error (resource_deadlock_would_occur). A
 /// second lock_shared by a reader is let pass while no writer waits, and is the same error when one does.
 ///
 /// A reader that dies is simply gone. After the death of a writer everybody, readers too, is told as the policy says,
 /// until recover() has run.
-template <class OnOwnerDeath = on_owner_death::throws, class Waiting = waiting::adaptive,
+template <class OnOwnerDeath = on_owner_death::throws, class Waiting = waiting::adaptive, unsigned MostReaders = 64,
           sync_backend Backend = native_backend>
 class basic_shared_mutex {
  public:
-  static constexpr unsigned most_readers = 64;
+  static constexpr unsigned most_readers = MostReaders;
 
   constexpr basic_shared_mutex() noexcept = default;
   basic_shared_mutex(basic_shared_mutex const&) = delete;

@@ -1,0 +1,1 @@
+#include "crash/crash_points.hpp"
