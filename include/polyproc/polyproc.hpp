@@ -3,7 +3,11 @@
 
 #include <polyproc/backend/native.hpp>
 #include <polyproc/channel/queue.hpp>
+#include <polyproc/memory/offset_ptr.hpp>
 #include <polyproc/memory/shared.hpp>
+#include <polyproc/memory/shared_array.hpp>
+#include <polyproc/memory/shared_heap.hpp>
+#include <polyproc/memory/shared_segment.hpp>
 #include <polyproc/process/init.hpp>
 #include <polyproc/process/process.hpp>
 #include <polyproc/sync/barrier.hpp>

@@ -237,6 +237,9 @@ concept backend = memory_backend<B> && requires(typename B::handle h, typename B
   { B::release(child) } noexcept;
   requires std::default_initializable<typename B::child> && std::movable<typename B::child>;
 
+  // Identity of this process as such, among those of threads: alive() answers for it until its last thread has ended.
+  { B::process_self() } noexcept -> std::same_as<std::uint64_t>;
+
   // Ends this process at once: no handlers, no destructors, no flushing.
   { B::exit_now(int{}) } noexcept;
 

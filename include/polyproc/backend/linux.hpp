@@ -38,6 +38,12 @@ struct linux_backend : detail::unix_common<linux_backend> {
     return self_;
   }
 
+  /// The first thread's number stands for the process, and a bit says that the process is meant.
+  static std::uint64_t process_self() noexcept {
+    auto const pid = static_cast<std::uint64_t>(::getpid());
+    return process_bit | ((start_time("/proc/self/stat").ticks << tid_bits | pid) & id_mask);
+  }
+
   static bool alive(std::uint64_t id) noexcept {
     auto const tid = static_cast<int>(id & ((1ULL << tid_bits) - 1));
     char path[32] = "/proc/";
@@ -50,7 +56,9 @@ struct linux_backend : detail::unix_common<linux_backend> {
     auto const found = start_time(path);
     // Not readable: gone, or hidden from us (hidepid). Only the number can be asked about then.
     if (!found.read) return ::kill(tid, 0) == 0 || errno == EPERM;
-    return !found.ended && ((found.ticks << tid_bits | static_cast<std::uint64_t>(tid)) & id_mask) == id;
+    if (((found.ticks << tid_bits | static_cast<std::uint64_t>(tid)) & id_mask) != (id & id_mask)) return false;
+    // A process whose first thread has ended looks like one that has; but then it has others.
+    return !found.ended || ((id & process_bit) != 0 && found.threads > 1);
   }
 
   // --- parking
@@ -295,7 +303,8 @@ struct linux_backend : detail::unix_common<linux_backend> {
   friend unix_common<linux_backend>;
 
   static constexpr int tid_bits = 22;  // PID_MAX_LIMIT is 2^22
-  static constexpr std::uint64_t id_mask = (1ULL << 62) - 1;
+  static constexpr std::uint64_t process_bit = 1ULL << 61;
+  static constexpr std::uint64_t id_mask = process_bit - 1;
 
   static void raw_pipe(int (&ends)[2]) {
     if (::pipe2(ends, O_CLOEXEC) != 0) detail::throw_errno("pipe2");
@@ -321,6 +330,7 @@ struct linux_backend : detail::unix_common<linux_backend> {
   struct stat_line {
     bool read = false;
     bool ended = false;
+    long threads = 0;
     std::uint64_t ticks = 0;
   };
 
@@ -343,6 +353,7 @@ struct linux_backend : detail::unix_common<linux_backend> {
           for (int field = 3; field < 22 && at != nullptr; ++field) {
             at = std::strchr(at, ' ');
             if (at != nullptr) ++at;
+            if (at != nullptr && field + 1 == 20) found.threads = std::strtol(at, nullptr, 10);
           }
           if (at != nullptr) found.ticks = std::strtoull(at, nullptr, 10);
         }

@@ -131,6 +131,12 @@ struct posix_backend : detail::unix_common<posix_backend> {
     return self_;
   }
 
+  /// As for a thread, without a thread's end.
+  static std::uint64_t process_self() noexcept {
+    if (process_self_.load(std::memory_order_acquire) == 0) begin_identity(false);
+    return process_self_.load(std::memory_order_acquire);
+  }
+
   static bool alive(std::uint64_t id) noexcept {
     if (id == self_ && id != 0) return true;
     if (id == 0 || id > largest_id) return false;
@@ -501,6 +507,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
     while (living_ != nullptr) spare(std::exchange(living_, living_->next));
     if (self_ != 0) ::pthread_setspecific(thread_end_, nullptr);
     self_ = 0;
+    process_self_.store(0, std::memory_order_relaxed);
     process_number_.store(0, std::memory_order_relaxed);
     removing_.store(false, std::memory_order_relaxed);
     living_lock_.unlock();
@@ -607,7 +614,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
     std::abort();
   }
 
-  static void begin_identity() noexcept {
+  static void begin_identity(bool of_thread = true) noexcept {
     int const saved = errno;
     watch_forks();
     try {
@@ -619,6 +626,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
         check(::pthread_key_create(&thread_end_, &end_identity), "pthread_key_create");
         thread_end_made_ = true;
       }
+      if (!of_thread && process_self_.load(std::memory_order_relaxed) != 0) return;
       living* one = spare_;
       if (one != nullptr)
         spare_ = one->next;
@@ -630,8 +638,12 @@ struct posix_backend : detail::unix_common<posix_backend> {
       }
       one->next = living_;
       living_ = one;
-      check(::pthread_setspecific(thread_end_, one), "pthread_setspecific");
-      self_ = one->id;
+      if (of_thread) {
+        check(::pthread_setspecific(thread_end_, one), "pthread_setspecific");
+        self_ = one->id;
+      } else {
+        process_self_.store(one->id, std::memory_order_release);
+      }
     } catch (std::exception const& failure) {
       no_identity(failure.what());
     }
@@ -1272,6 +1284,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
   }
 
   static inline thread_local std::uint64_t self_ = 0;
+  static inline std::atomic<std::uint64_t> process_self_{0};
   static inline thread_local int start_depth_ = 0;
   static inline detail::lasting_mutex start_lock_;
 

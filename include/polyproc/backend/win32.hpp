@@ -269,7 +269,7 @@ struct win32_backend {
   }
 
   // --- identity: the thread's number, and the time at which it was created. Numbers are multiples of 4, and
-  // below 2^26. The time is in units of 102.4 us, which wrap after 325 days. The system's clock may advance as
+  // below 2^26. The time is in units of 102.4 us, which wrap after 162 days. The system's clock may advance as
   // slowly as every 16 ms, and numbers are reused at once; see keep_number.
 
   static std::uint64_t self() noexcept {
@@ -282,9 +282,23 @@ struct win32_backend {
     return mine;
   }
 
+  static std::uint64_t process_self() noexcept {
+    using namespace detail::win32;
+    return process_bit | pack(GetCurrentProcessId(), created_process(GetCurrentProcess()));
+  }
+
   static bool alive(std::uint64_t id) noexcept {
     using namespace detail::win32;
     auto const number = static_cast<dword>((id & number_mask) << 2);
+    if ((id & process_bit) != 0) {
+      auto* const open = kernel<handle(__stdcall*)(dword, int, dword)>("OpenProcess");
+      constexpr dword look_and_wait = 0x1000 | 0x00100000;  // query a little, synchronize
+      scoped_handle const process{open == nullptr ? nullptr : open(look_and_wait, 0, number)};
+      if (process.get() == nullptr) return open == nullptr || GetLastError() != error_invalid_parameter;
+      if (WaitForSingleObject(process.get(), 0) == wait_signaled) return false;
+      auto const begun = created_process(process.get());
+      return begun == 0 || (pack(number, begun) | process_bit) == id;
+    }
     scoped_handle const thread{OpenThread(thread_access, 0, number)};
     if (thread.get() == nullptr) return GetLastError() != error_invalid_parameter;  // else: hidden from us, but there
     if (WaitForSingleObject(thread.get(), 0) == wait_signaled) return false;
@@ -1081,11 +1095,20 @@ struct win32_backend {
 
   // --- identity
 
+  static constexpr std::uint64_t process_bit = 1ULL << 61;
   static constexpr int number_bits = 24;
   static constexpr std::uint64_t number_mask = (1ULL << number_bits) - 1;
 
   static std::uint64_t pack(dword number, std::uint64_t since) noexcept {
-    return ((since >> 10) << number_bits | (number >> 2 & number_mask)) & ((1ULL << 62) - 1);
+    return ((since >> 10) << number_bits | (number >> 2 & number_mask)) & (process_bit - 1);
+  }
+  static std::uint64_t created_process(handle process) noexcept {
+    using times = int(__stdcall*)(handle, _FILETIME*, _FILETIME*, _FILETIME*, _FILETIME*);
+    detail::win32::filetime all[4];
+    auto const at = [&](int i) { return reinterpret_cast<_FILETIME*>(&all[i]); };
+    auto* const ask = kernel<times>("GetProcessTimes");
+    if (ask == nullptr || ask(process, at(0), at(1), at(2), at(3)) == 0) return 0;
+    return std::uint64_t{all[0].high} << 32 | all[0].low;
   }
   static std::uint64_t created(handle thread) noexcept {
     using namespace detail::win32;

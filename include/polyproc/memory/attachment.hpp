@@ -1,17 +1,21 @@
-/// A process's hold on one block of the arena that several processes share.
+/// A process's hold on one block of memory that several processes share: a block of the family's arena, or named memory.
 ///
-/// Each shared block starts with a header that counts the holds on it: one per attachment, and one per message that
+/// Each block of the arena starts with a header that counts the holds on it: one per attachment, and one per message that
 /// carries a handle and was not yet read (the reader's attachment takes that one over). In a process any number of
 /// handles share one attachment. The last hold that is let go frees the block. A process that is killed does not let
 /// go: its blocks stay until the family ends, when the whole segment goes; nothing outlives the last process.
 ///
 /// After a fork by polyproc the child has holds of its own on all that the parent held (taken before the fork). After a
 /// fork that polyproc did not make, the child's copies are used on the parent's hold and let go of nothing.
+///
+/// Named memory has the same header and is mapped while there are handles to it; who counts its users is the system. See
+/// memory/named.hpp.
 #pragma once
 
 #include <polyproc/memory/arena.hpp>
 #include <polyproc/wire/error.hpp>
 
+#include <array>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -76,9 +80,49 @@ class attachment {
   attachment(attachment const&) = delete;
   attachment& operator=(attachment const&) = delete;
 
-  [[nodiscard]] std::byte* contents() const noexcept { return memory_ + shared_block_header; }
+  /// What named memory needs besides.
+  struct name_part {
+    named_memory map;
+    std::size_t header;  // bytes before the contents
+    std::string name;
+    std::array<std::byte, 16> instance;
+    bool writable;
+    bool (*end)(name_part const&);  // called by the process that created it, with its last handle; may be nullptr
+  };
+  /// Takes over what was mapped.
+  explicit attachment(name_part&& named)
+      : memory_(named.map.base), contents_(named.map.base + named.header), owner_(Backend::current_pid()),
+        named_(std::make_unique<name_part>(std::move(named))) {
+    enlist();
+  }
+  [[nodiscard]] name_part const* named() const noexcept { return named_.get(); }
+
+  [[nodiscard]] std::byte* contents() const noexcept { return contents_; }
   [[nodiscard]] std::size_t size() const noexcept { return head()->size; }
+  /// 0 for named memory.
   [[nodiscard]] std::uint64_t offset() const noexcept { return offset_; }
+
+  /// The same where it cannot be written. Throws std::system_error; handle_error when it has a name that was removed.
+  [[nodiscard]] std::byte const* contents_for_reading() const {
+    if (named_ == nullptr) return Backend::family_read_only().base + offset_ + shared_block_header;
+    if (!named_->writable) return contents_;
+    std::scoped_lock hold{registry().lock};
+    if (for_reading_.base == nullptr) {
+      auto const map = Backend::name_open(named_->name, false);
+      if (!map) throw_removed(named_->name);
+      bool const same = map->size >= named_->header && std::memcmp(map->base, memory_, named_->header) == 0;
+      if (!same) {
+        Backend::name_close(*map);
+        throw_removed(named_->name);
+      }
+      for_reading_ = *map;
+    }
+    return for_reading_.base + named_->header;
+  }
+  [[noreturn]] static void throw_removed(std::string const& name) {
+    throw handle_error("polyproc: the shared memory \"" + name +
+                       "\" was removed, or made anew, since this handle was made; open it by its name again");
+  }
 
   void add_handle() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
 
@@ -86,7 +130,14 @@ class attachment {
   /// the blocks that were taken for it.
   void drop_handle() noexcept {
     if (handles_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    if (unlink()) let_go(*head(), offset_);
+    bool const ours = unlink();
+    if (named_ != nullptr) {
+      if (ours && named_->end != nullptr) named_->end(*named_);
+      if (for_reading_.base != nullptr) Backend::name_close(for_reading_);
+      Backend::name_close(named_->map);
+    } else if (ours) {
+      let_go(*head(), offset_);
+    }
     delete this;
   }
 
@@ -101,15 +152,18 @@ class attachment {
   /// back. In the child all attachments are its own.
   static void before_fork() noexcept {
     registry().lock.lock();
-    for (auto* a = registry().first; a != nullptr; a = a->next_) a->head()->holds.fetch_add(1, std::memory_order_relaxed);
+    for (auto* a = registry().first; a != nullptr; a = a->next_)
+      if (a->named_ == nullptr) a->head()->holds.fetch_add(1, std::memory_order_relaxed);
   }
   static void fork_failed() noexcept {
-    for (auto* a = registry().first; a != nullptr; a = a->next_) a->head()->holds.fetch_sub(1, std::memory_order_relaxed);
+    for (auto* a = registry().first; a != nullptr; a = a->next_)
+      if (a->named_ == nullptr) a->head()->holds.fetch_sub(1, std::memory_order_relaxed);
     registry().lock.unlock();
   }
   static void fork_succeeded() noexcept { registry().lock.unlock(); }
   static void in_forked_child() noexcept {
-    for (auto* a = registry().first; a != nullptr; a = a->next_) a->owner_ = Backend::current_pid();
+    for (auto* a = registry().first; a != nullptr; a = a->next_)
+      if (a->named_ == nullptr) a->owner_ = Backend::current_pid();
   }
 
   /// At the orderly end of a child: lets go of all, whatever handles still exist; they must not be used afterwards.
@@ -117,7 +171,7 @@ class attachment {
     std::scoped_lock hold{registry().lock};
     for (auto* a = std::exchange(registry().first, nullptr); a != nullptr;) {
       auto* const next = a->next_;
-      if (a->owner_ == Backend::current_pid()) let_go(*a->head(), a->offset_);
+      if (a->named_ == nullptr && a->owner_ == Backend::current_pid()) let_go(*a->head(), a->offset_);
       a->owner_ = -1;
       a->next_ = a->previous_ = nullptr;
       a = next;
@@ -141,13 +195,17 @@ class attachment {
   }
 
   attachment(std::uint64_t offset, std::byte* memory)
-      : offset_(offset), memory_(memory), owner_(Backend::current_pid()) {
+      : offset_(offset), memory_(memory), contents_(memory + shared_block_header), owner_(Backend::current_pid()) {
+    enlist();
+  }
+  ~attachment() = default;
+
+  void enlist() {
     std::scoped_lock hold{registry().lock};
     next_ = registry().first;
     if (next_ != nullptr) next_->previous_ = this;
     registry().first = this;
   }
-  ~attachment() = default;
 
   /// Out of the list; whether the hold is this process's own.
   bool unlink() noexcept {
@@ -169,9 +227,12 @@ class attachment {
 
   [[nodiscard]] header* head() const noexcept { return reinterpret_cast<header*>(memory_); }
 
-  std::uint64_t offset_;
+  std::uint64_t offset_ = 0;
   std::byte* memory_;
-  long owner_;  // the process whose hold this is
+  std::byte* contents_;
+  long owner_;  // the process whose hold this is; of named memory: that opened it
+  std::unique_ptr<name_part> named_;
+  mutable named_memory for_reading_{};
   std::atomic<std::uint32_t> handles_{1};
   attachment* next_ = nullptr;
   attachment* previous_ = nullptr;

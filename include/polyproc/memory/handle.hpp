@@ -1,27 +1,42 @@
-/// How a handle to something in the family's shared memory travels: as its offset, with a hold that the reader takes
-/// over. What a sender encodes but does not send lets go of its holds again (writer's discard list).
+/// How a handle to something in shared memory travels.
+///
+/// To a block of the family's memory: as its offset, with a hold that the reader takes over. What a sender encodes but does
+/// not send lets go of its holds again (writer's discard list). To named memory: as its name, and which of those who ever
+/// had that name it is; the reader opens it.
 #pragma once
 
-#include <polyproc/memory/attachment.hpp>
+#include <polyproc/memory/named.hpp>
 #include <polyproc/wire/codec.hpp>
 
 namespace polyproc::inline v0_1::detail {
 
-/// Base of the codec of a handle type H, which has block_, fingerprint(), layout, handle_name and a constructor from an
-/// attachment_ref.
+/// Base of the codec of a handle type H, which has block_, fingerprint(), layout, handle_name, writable and a constructor
+/// from an attachment_ref.
 template <class H, backend Backend>
 struct handle_codec {
-  static constexpr std::uint64_t fingerprint = H::fingerprint() ^ 0x68616e646c65ULL;
+  static constexpr std::uint64_t fingerprint = H::fingerprint() ^ (H::writable ? 0x68616e646c65ULL : 0x76696577ULL);
 
   static void write(writer& out, H const& handle) {
+    out.raw(handle.block_->offset());
+    if (auto const* const named = handle.block_->named()) {
+      encode(out, named->name);
+      encode(out, named->instance);
+      return;
+    }
     handle.block_->hold_for_message();
     out.on_discard(&attachment<Backend>::release_message, handle.block_->offset());
-    out.raw(handle.block_->offset());
   }
   static H read(reader& in) {
     auto const offset = in.template raw<std::uint64_t>();
-    return H(attachment_ref<Backend>(
-        attachment<Backend>::adopt(offset, H::fingerprint(), H::layout, H::handle_name)));
+    if (offset != 0)
+      return H(attachment_ref<Backend>(
+          attachment<Backend>::adopt(offset, H::fingerprint(), H::layout, H::handle_name)));
+    auto const name = decode<std::string>(in);
+    auto const instance = decode<std::array<std::byte, 16>>(in);
+    attachment_ref<Backend> opened(
+        named_block<Backend>::open(name, {H::fingerprint(), H::layout, H::handle_name}, H::writable));
+    if (!opened || opened->named()->instance != instance) attachment<Backend>::throw_removed(name);
+    return H(std::move(opened));
   }
 };
 
