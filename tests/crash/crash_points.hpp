@@ -1,15 +1,16 @@
 /// Crash points: an operation is done by a child that is killed after its Nth instruction inside it, for every N. After
 /// each kill a survivor finishes its own work under a deadline, and the books must balance.
 ///
-/// One child records the way through the operation, instruction by instruction (ptrace). Then there is a fresh state and
-/// a fresh child for every point: it runs at full speed to the last place before the point at which the way was for the
-/// first time (a breakpoint there), is stepped the rest, and gets SIGKILL, or is left standing there (while_stopped). So
-/// a point costs a fork and a few steps, not the whole way. Should a child go astray, because its way depends on time or
-/// chance, it is killed wherever it got: that is a crash point as good as another, and it is counted.
+/// One child records the way through the operation, instruction by instruction (ptrace). Then there is a fresh state
+/// and a fresh child for every point: it runs at full speed to the last place before the point to which the way came
+/// for the first time there (a breakpoint), is stepped the rest, and gets SIGKILL, or is left standing there
+/// (while_stopped). So a point costs a fork and a few steps, not the whole way. Should a child go astray, because its
+/// way depends on time or chance, it is killed wherever it got: that is a crash point as good as another, and counted.
 ///
-/// A system call is one instruction: nothing is killed in the middle of one. Of `rep movs` and its like the first, last,
-/// middle and a few random iterations are tried. When the time does not suffice (POLYPROC_CRASH_SECONDS, 60, for all sweeps
-/// together) the points are taken in an order that spreads any beginning of it evenly; POLYPROC_CRASH_SEED repeats one.
+/// A system call is one instruction: nothing is killed in the middle of one. Of `rep movs` and its like the first,
+/// last, middle and a few random iterations are tried. When the time does not suffice (POLYPROC_CRASH_SECONDS, 60, of
+/// which each sweep may use a 20th) the points are taken in an order that spreads any beginning of it evenly;
+/// POLYPROC_CRASH_SEED repeats one.
 #pragma once
 
 #include "support/tidy.hpp"
@@ -51,6 +52,9 @@ inline void crash_points_skipped(char const* why) {
 #include <vector>
 
 #include <elf.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -111,7 +115,7 @@ struct crash_report {
   void check() const {
     if (skipped) return;
     INFO("crash points: " << name);
-    CHECK(trouble.empty());
+    CHECK(trouble == "");
     CHECK(tried > 0);
     CHECK(astray <= tried / 2);
     for (std::size_t i = 0; i < bad.size() && i < 5; ++i) FAIL_CHECK(bad[i]);
@@ -212,7 +216,8 @@ class child {
   [[nodiscard]] bool standing() const noexcept { return pid_ > 0 && standing_; }
   /// Why not.
   [[nodiscard]] std::string why() const {
-    return pid_ < 0 ? "no child could be started" : "the child ended or got a signal, wait status " + std::to_string(raw_);
+    if (pid_ < 0) return "no child could be started";
+    return "the child ended or got a signal, wait status " + std::to_string(raw_);
   }
 
   /// Where it stands: the address of its next instruction.
@@ -453,6 +458,8 @@ crash_report crash_points(crash_case<State> const& what) {
   using namespace crash;
   using arena = polyproc::detail::arena<polyproc::native_backend>;
   using clock = std::chrono::steady_clock;
+  using seconds = std::chrono::duration<double>;
+  using milliseconds = std::chrono::duration<double, std::milli>;
   crash_report report;
   report.name = what.name;
   if (auto const* const why = hindrance(); why != nullptr) {
@@ -461,8 +468,7 @@ crash_report crash_points(crash_case<State> const& what) {
     return report;
   }
   auto const began = clock::now();
-  // Sweeps that need less than their share leave it to nobody: it is a bound, not a plan.
-  auto const budget = std::chrono::seconds(setting("POLYPROC_CRASH_SECONDS", 60)) / 15;
+  auto const budget = std::chrono::seconds(setting("POLYPROC_CRASH_SECONDS", 60)) / 20;
   auto const seed = setting("POLYPROC_CRASH_SEED", std::random_device{}());
   std::mt19937 random{seed};
 
@@ -478,6 +484,9 @@ crash_report crash_points(crash_case<State> const& what) {
     explicit scene(crash_case<State> const& how, board& told_there) : state(how.setup()), spare(how.setup()) {
       told_there.ended = told_there.threw = false;
       actor = std::make_unique<child>([&] {
+#if defined(__GLIBC__)
+        ::mallopt(M_MMAP_THRESHOLD, 4096);  // the way through malloc does not depend on what the heap looks like
+#endif
         auto const& prepare = how.prepare ? how.prepare : [](State&) {};
         prepare(*spare);
         how.operation(*spare);
@@ -519,7 +528,9 @@ crash_report crash_points(crash_case<State> const& what) {
   while (std::gcd(stride, points.size()) > 1) ++stride;
   auto slowest = clock::duration::zero();
 
-  for (std::size_t i = 0; i < points.size() && (what.whole || i == 0 || clock::now() - began < budget); ++i) {
+  // Bad points may take long each, so there is an end also to a whole sweep that has found some.
+  auto const go_on = [&] { return (what.whole && report.bad.empty()) || clock::now() - began < budget; };
+  for (std::size_t i = 0; i < points.size() && (i == 0 || go_on()); ++i) {
     auto const to = points[(phase + i * stride) % points.size()];
     auto const used = arena::used_bytes();
     crash_point at;
@@ -533,9 +544,7 @@ crash_report crash_points(crash_case<State> const& what) {
       }
       auto const took = clock::now() - from;
       slowest = std::max(slowest, took);
-      at.expect(took < crash_limit, std::string(doing) + " took " +
-                                        std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
-                                        " ms");
+      at.expect(took < crash_limit, std::string(doing) + " took " + std::to_string(milliseconds(took).count()) + " ms");
     };
     {
       watchdog::at(what.name, to.place, "on the way there");
@@ -572,9 +581,8 @@ crash_report crash_points(crash_case<State> const& what) {
   for (auto const& [note, count] : report.notes) line += ", " + std::to_string(count) + " " + note;
   if (!report.bad.empty()) line += ", " + std::to_string(report.bad.size()) + " BAD";
   if (!report.trouble.empty()) line += ", " + report.trouble;
-  using milliseconds = std::chrono::duration<double, std::milli>;
   std::printf("%s; the slowest survivor %.1f ms; %.1f s\n", line.c_str(), milliseconds(slowest).count(),
-              milliseconds(clock::now() - began).count() / 1000);
+              seconds(clock::now() - began).count());
   std::fflush(stdout);
   return report;
 }

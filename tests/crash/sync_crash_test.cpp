@@ -1,6 +1,7 @@
 // timeout: 300
 // alone
-// A process is killed after every single instruction of the operations on locks. POLYPROC_CRASH_SECONDS: see crash_points.hpp.
+//
+// A process is killed after every single instruction of the operations on locks. See crash_points.hpp.
 
 #include "crash/crash_points.hpp"
 
@@ -20,21 +21,25 @@ using backend = polyproc::native_backend;
 
 /// Left and right are equal whenever nobody is inside the lock.
 template <class Lock>
-struct guarded {
+struct sums {
   Lock lock;
   long left = 0;
   long right = 0;
 };
-using account = polyproc::shared<guarded<polyproc::mutex>>;
+template <class Lock>
+using shared_sums = polyproc::shared<sums<Lock>>;
+using account = shared_sums<polyproc::mutex>;
 
-void change(account& a) {
+template <class Lock>
+void change(shared_sums<Lock>& a) {
   ++a->left;
   ++a->right;
 }
 
 /// What anybody who comes later may rely on: the lock is had, or the death is told, at once; nobody finds half a change
-/// without being told; after the repair all is as ever.
-void come_later(account& a, crash_point& at) {
+/// without being told; after the repair all is as ever. For every lock that excludes and has recover().
+template <class Lock>
+void come_later(shared_sums<Lock>& a, crash_point& at) {
   try {
     bool const got = a->lock.try_lock_for(crash_limit);
     at.expect(got, "the lock is not to be had");
@@ -54,12 +59,14 @@ void come_later(account& a, crash_point& at) {
   a->lock.unlock();
 }
 
-/// The common part: one guarded object, and what is done with it.
-crash_case<account> lock_case(std::string name, std::function<void(account&)> operation) {
+/// An operation on a lock that nobody has, and come_later.
+template <class Lock = polyproc::mutex>
+crash_case<shared_sums<Lock>> lock_case(std::string name,
+                                        std::type_identity_t<std::function<void(shared_sums<Lock>&)>> operation) {
   return {.name = std::move(name),
-          .setup = [] { return account{}; },
+          .setup = [] { return shared_sums<Lock>{}; },
           .operation = std::move(operation),
-          .survive = come_later,
+          .survive = come_later<Lock>,
           .whole = true};
 }
 
