@@ -9,10 +9,12 @@ import re
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-FLOORS = ("backend", "wire", "memory", "sync", "channel", "process", "task", "service")
+FLOORS = ("backend", "wire", "memory", "sync", "channel", "process", "task", "service", "model", "crash")
 
 for path in sorted(p for floor in FLOORS for p in glob.glob(os.path.join(HERE, floor, "*_test.cpp"))):
     floor, name = os.path.basename(os.path.dirname(path)), os.path.basename(path)[:-len("_test.cpp")]
+    if floor in ("model", "crash") and sys.argv[1] != "linux":
+        continue
     only = re.match(r"(linux|posix|win32)_", name)
     if only and only.group(1) != sys.argv[1]:
         continue

@@ -130,28 +130,30 @@ class basic_shared_mutex {
     auto const got = wait ? writer_.lock_until(deadline) : writer_.try_lock();
     if (got == outcome::not_locked || got == outcome::already_mine) return got;
     if (got == outcome::locked_dirty) settle();
-    auto const me = Backend::self();
     bool const broken = (phase_.load(std::memory_order_relaxed) & harmed) != 0;
-    if (readers_.has(me, most_readers) || (broken && !accept_harmed)) {
-      // A dead writer may have left readers asleep.
-      reopen();
-      return broken && !accept_harmed ? outcome::locked_dirty : outcome::already_mine;
+    if (broken && !accept_harmed) {
+      reopen();  // a dead writer may have left readers asleep
+      return outcome::locked_dirty;
     }
     set_phase(closing);
+    auto const me = Backend::self();
     for (unsigned i = 0; i < most_readers; ++i) {
-      if (await_free(i, deadline, wait)) continue;
+      auto const place = await_free(i, me, deadline, wait);
+      if (place == outcome::locked) continue;
       reopen();
-      return outcome::not_locked;
+      return place;
     }
     set_phase(writing);
     return broken ? outcome::locked_dirty : outcome::locked;
   }
 
-  bool await_free(unsigned i, time_point deadline, bool wait) {
+  /// Until nobody reads at that place.
+  outcome await_free(unsigned i, std::uint64_t me, time_point deadline, bool wait) {
     for (bool last = !wait, ask = last;;) {
       auto const id = readers_.holder(i);
-      if (id == 0 || (ask && readers_.clear_dead(i, id))) return true;
-      if (last) return false;
+      if (id == 0 || (ask && readers_.clear_dead(i, id))) return outcome::locked;
+      if (id == me) return outcome::already_mine;
+      if (last) return outcome::not_locked;
       auto const s = closing_.sleep(deadline, detail::holder_recheck, [&] { return readers_.holder(i) != id; });
       ask = s != sleepers::slept::woken;
       last = s == sleepers::slept::late;
