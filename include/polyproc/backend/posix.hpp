@@ -139,7 +139,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
 
   static bool alive(std::uint64_t id) noexcept {
     if (id == self_ && id != 0) return true;
-    if (id == 0 || id > largest_id) return false;
+    if (id < detail::named_bytes || id > largest_id) return false;
     int const file = life_file_.load(std::memory_order_acquire);
     // A process is not told of its own record locks.
     std::unique_lock hold{living_lock_};
@@ -266,8 +266,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
     return view.release(file.release());
   }
 
-  /// Who removes a name has the first byte of its file locked meanwhile: no identity is 0. That keeps out other
-  /// processes, and the flag our own threads.
+  /// Who removes a name has its file locked meanwhile. That keeps out other processes, and the flag our own threads.
   static bool name_remove(std::string_view called, bool (*wanted)(std::byte const*, std::size_t, void*),
                           void* context) {
     auto const path = detail::named_path(called);
@@ -654,7 +653,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
     for (int tries = 0;; ++tries) {
       std::uint64_t id = 0;
       random(std::as_writable_bytes(std::span{&id, 1}));
-      id = id % largest_id + 1;
+      id = id % (largest_id - detail::named_bytes) + detail::named_bytes;
       auto known = [](std::uint64_t wanted) {
         for (living const* one = living_; one != nullptr; one = one->next) {
           if (one->id == wanted) return true;
@@ -841,7 +840,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
       ::unlink(draft.c_str());
     else if (known == nullptr)
       detail::named_draft::remove_if_free(draft);
-    else if (!locked_elsewhere(known->fd, 0))
+    else if (!locked_elsewhere(known->fd, static_cast<std::uint64_t>(detail::named_byte::draft)))
       ::unlink(draft.c_str());
   }
 
@@ -851,7 +850,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
       while (removing_.exchange(true, std::memory_order_acquire)) nap(std::chrono::microseconds{100}, never);
       // Two who each hold nothing else cannot be in each other's way, but the system may take threads of a process
       // for one and believe so.
-      while (!detail::lock_first(fd, F_WRLCK, true)) {
+      while (!detail::lock_named(fd, detail::named_byte::removal, F_WRLCK, true)) {
         if (errno == EDEADLK) {
           nap(std::chrono::microseconds{100}, never);
           continue;
@@ -864,7 +863,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
     removal(removal const&) = delete;
     removal& operator=(removal const&) = delete;
     ~removal() {
-      detail::lock_first(fd, F_UNLCK, false);
+      detail::lock_named(fd, detail::named_byte::removal, F_UNLCK, false);
       removing_.store(false, std::memory_order_release);
     }
   };

@@ -264,12 +264,20 @@ inline named_view fill_named(int fd, std::string const& path, std::size_t size, 
   return view;
 }
 
-/// A record lock on the first byte of a file. What holds it: the maker of a draft, or somebody who removes a name.
-inline bool lock_first(int fd, short kind, bool waits) noexcept {
+/// Bytes of a file of named memory that mean something when they are locked, by a record lock, which falls with its
+/// process. A process does not notice its own locks, and gives up those of all its threads at once: so each purpose has
+/// a byte. (posix_backend locks others for the identities of threads.)
+enum class named_byte : unsigned char {
+  removal = 0,  ///< Somebody is about to remove the name.
+  draft = 1,    ///< Somebody is making the file.
+};
+inline constexpr unsigned named_bytes = 2;
+
+inline bool lock_named(int fd, named_byte which, short kind, bool waits) noexcept {
   struct flock lock {};
   lock.l_type = kind;
   lock.l_whence = SEEK_SET;
-  lock.l_start = 0;
+  lock.l_start = static_cast<off_t>(which);
   lock.l_len = 1;
   int done = 0;
   do done = ::fcntl(fd, waits ? F_SETLKW : F_SETLK, &lock);
@@ -278,9 +286,8 @@ inline bool lock_first(int fd, short kind, bool waits) noexcept {
 }
 
 /// A file that is being made, for systems where a file cannot be without a name: ".polyproc.", a number of this process,
-/// a random number. Its maker has the first byte locked, and a lock falls with its process: so a draft whose lock is free
-/// was left by somebody dead (or belongs to somebody who is just about to lock it, and who looks after having done so
-/// whether it is still there).
+/// a random number. Its maker has it locked: so a draft whose lock is free was left by somebody dead (or belongs to
+/// somebody who is just about to lock it, and who looks after having done so whether it is still there).
 class named_draft {
  public:
   static constexpr std::string_view prefix = ".polyproc.";
@@ -294,7 +301,7 @@ class named_draft {
       if (fd_ < 0 && errno == EEXIST) continue;
       if (fd_ < 0) throw_named("open", path_);
       own_.reset(fd_);
-      if (lock_first(fd_, F_WRLCK, false)) {
+      if (lock_named(fd_, named_byte::draft, F_WRLCK, false)) {
         if (info_of(fd_, path_).st_nlink == 1) return;
       } else if (errno != EAGAIN && errno != EACCES) {
         int const why = errno;
@@ -322,7 +329,7 @@ class named_draft {
     }
     published_ = true;
     ::unlink(path_.c_str());
-    lock_first(fd_, F_UNLCK, false);
+    lock_named(fd_, named_byte::draft, F_UNLCK, false);
     return true;
   }
 
@@ -364,7 +371,7 @@ class named_draft {
   /// For files that this process has no locks on: they would fall.
   static void remove_if_free(std::string const& path) noexcept {
     scoped_fd const file{open_named(path, O_RDWR)};
-    if (file.get() >= 0 && lock_first(file.get(), F_WRLCK, false)) ::unlink(path.c_str());
+    if (file.get() >= 0 && lock_named(file.get(), named_byte::draft, F_WRLCK, false)) ::unlink(path.c_str());
   }
 
  private:

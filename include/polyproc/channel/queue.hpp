@@ -129,7 +129,6 @@ class basic_queue {
   explicit basic_queue(detail::attachment_ref<Backend> block) noexcept : block_(std::move(block)) {}
 
   static constexpr std::uint64_t fingerprint() { return type_fingerprint<T>() ^ 0x7175657565ULL; }
-  static constexpr bool writable = true;
   static constexpr std::uint64_t layout = core::layout;
   static constexpr char const* handle_name = "queue";
 

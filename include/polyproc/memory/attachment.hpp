@@ -124,6 +124,11 @@ class attachment {
                        "\" was removed, or made anew, since this handle was made; open it by its name again");
   }
 
+  [[nodiscard]] bool same_memory_as(attachment const& other) const noexcept {
+    if (named_ != nullptr && other.named_ != nullptr) return named_->instance == other.named_->instance;
+    return named_ == nullptr && other.named_ == nullptr && offset_ == other.offset_;
+  }
+
   void add_handle() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
 
   /// One handle less; with the last one the hold is let go, and with the last hold the block is freed, together with
@@ -258,7 +263,7 @@ class attachment_ref {
   attachment<Backend>* operator->() const noexcept { return to_; }
   explicit operator bool() const noexcept { return to_ != nullptr; }
   friend bool operator==(attachment_ref const& a, attachment_ref const& b) noexcept {
-    return a.to_ == b.to_ || (a.to_ != nullptr && b.to_ != nullptr && a.to_->offset() == b.to_->offset());
+    return a.to_ == b.to_ || (a.to_ != nullptr && b.to_ != nullptr && a.to_->same_memory_as(*b.to_));
   }
 
  private:

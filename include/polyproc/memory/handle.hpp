@@ -10,11 +10,16 @@
 
 namespace polyproc::inline v0_1::detail {
 
-/// Base of the codec of a handle type H, which has block_, fingerprint(), layout, handle_name, writable and a constructor
-/// from an attachment_ref.
+/// Base of the codec of a handle type H, which has block_, fingerprint(), layout, handle_name and a constructor from an
+/// attachment_ref; and `writable`, if it may refer to named memory.
 template <class H, backend Backend>
 struct handle_codec {
-  static constexpr std::uint64_t fingerprint = H::fingerprint() ^ (H::writable ? 0x68616e646c65ULL : 0x76696577ULL);
+  static constexpr std::uint64_t fingerprint = [] {
+    if constexpr (requires { H::writable; })
+      return H::fingerprint() ^ (H::writable ? 0x68616e646c65ULL : 0x76696577ULL);
+    else
+      return H::fingerprint() ^ 0x68616e646c65ULL;
+  }();
 
   static void write(writer& out, H const& handle) {
     out.raw(handle.block_->offset());
@@ -31,12 +36,22 @@ struct handle_codec {
     if (offset != 0)
       return H(attachment_ref<Backend>(
           attachment<Backend>::adopt(offset, H::fingerprint(), H::layout, H::handle_name)));
+    return read_named(in);
+  }
+
+ private:
+  static H read_named(reader& in)
+    requires requires { H::writable; }
+  {
     auto const name = decode<std::string>(in);
     auto const instance = decode<std::array<std::byte, 16>>(in);
     attachment_ref<Backend> opened(
         named_block<Backend>::open(name, {H::fingerprint(), H::layout, H::handle_name}, H::writable));
     if (!opened || opened->named()->instance != instance) attachment<Backend>::throw_removed(name);
     return H(std::move(opened));
+  }
+  static H read_named(reader&) {
+    throw handle_error(std::string("polyproc: a handle to a ") + H::handle_name + " refers to nothing");
   }
 };
 
