@@ -1,10 +1,7 @@
-// Producers and consumers on one queue and adders on one guarded counter, while a random one of them is killed (or
-// stopped for a while) and replaced every 20 ms. The books say afterwards what may be missing, and it must balance.
-// POLYPROC_STORM_SECONDS sets how long (default 5), POLYPROC_STORM_SEED repeats a choice of victims.
+// Producers and consumers on one queue and adders on one guarded counter in a storm of kills. The books say afterwards
+// what may be missing, and it must balance.
 
-#include "support/tidy.hpp"
-
-#include <random>
+#include "support/storm.hpp"
 
 using namespace std::chrono_literals;
 
@@ -70,78 +67,27 @@ void add(shared_books b, std::uint32_t life) {
   }
 }
 
-struct actor {
-  enum { producer, consumer, adder } kind = producer;
-  polyproc::process process;
-};
-
-template <class T>
-T setting(char const* name, T otherwise) {
-  char const* const text = std::getenv(name);
-  return text == nullptr ? otherwise : static_cast<T>(std::strtoull(text, nullptr, 10));
-}
-
 }  // namespace
 
 TEST_CASE_METHOD(tidy, "[H33] a storm of kills loses at most one message per killed consumer, and nothing else") {
-  auto const seconds = setting<unsigned>("POLYPROC_STORM_SECONDS", 5);
-  auto const seed = setting<unsigned>("POLYPROC_STORM_SEED", std::random_device{}());
-  CAPTURE(seed);
-  std::mt19937 random{seed};
-
   shared_books b;
   queue q(64);
-  std::uint32_t lives = 0;
-  std::uint32_t adders = 0;
-  unsigned killed[3] = {};
-  std::vector<actor> actors(3 * each_kind);
-  auto const begin_life = [&](actor& a) {
-    switch (a.kind) {
-      case actor::producer: a.process = polyproc::launch(produce, q, b, lives++); break;
-      case actor::consumer: a.process = polyproc::launch(consume, q, b); break;
-      case actor::adder: a.process = polyproc::launch(add, b, adders++); break;
-    }
-  };
-  for (std::size_t i = 0; i < actors.size(); ++i) {
-    actors[i].kind = static_cast<decltype(actor::kind)>(i % 3);
-    begin_life(actors[i]);
-  }
-
-  auto const end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
-  while (std::chrono::steady_clock::now() < end && lives < most_lives && adders < most_lives) {
-    std::this_thread::sleep_for(20ms);
-    auto& victim = actors[random() % actors.size()];
-    if (random() % 8 == 0) {
-      victim.process.ask(polyproc::child_request::stop);
-      std::this_thread::sleep_for(10ms);
-      victim.process.ask(polyproc::child_request::resume);
-      continue;
-    }
-    victim.process.kill();
-    victim.process.join();
-    ++killed[victim.kind];
-    begin_life(victim);
-  }
-
+  storm all;
+  auto const producers = all.add("producers", each_kind, [&](std::uint32_t life) { return polyproc::launch(produce, q, b, life); }, most_lives);
+  auto const consumers = all.add("consumers", each_kind, [&](std::uint32_t) { return polyproc::launch(consume, q, b); });
+  auto const adders = all.add("adders", each_kind, [&](std::uint32_t life) { return polyproc::launch(add, b, life); }, most_lives);
+  all.rage();
   b->stop = 1;
-  auto const finish = [&](auto kind) {
-    for (auto& a : actors) {
-      if (a.kind != kind) continue;
-      INFO("a " << kind << " hangs");
-      REQUIRE(a.process.join_for(60s));
-      CHECK(a.process.exit_code() == 0);
-    }
-  };
-  finish(actor::producer);
+  all.finish(producers);
   q.close();
-  finish(actor::consumer);
-  finish(actor::adder);
+  all.finish(consumers);
+  all.finish(adders);
 
   std::uint64_t put = 0;
   std::uint64_t missing = 0;
   std::uint64_t twice = 0;
   std::uint64_t invented = 0;
-  for (std::uint32_t life = 0; life < lives; ++life) {
+  for (std::uint32_t life = 0; life < all.lives(producers); ++life) {
     auto const confirmed = b->confirmed[life].load();
     put += confirmed;
     for (std::uint32_t i = 0; i < most_messages; ++i) {
@@ -155,18 +101,15 @@ TEST_CASE_METHOD(tidy, "[H33] a storm of kills loses at most one message per kil
   std::uint64_t added = 0;
   for (auto const& a : b->added) added += a.load();
 
-  std::printf("storm of %u s, seed %u: %llu messages, %llu missing (%u consumers killed), %u producers killed; "
-              "%llu additions, %u adders killed\n",
-              seconds, seed, static_cast<unsigned long long>(put), static_cast<unsigned long long>(missing),
-              killed[actor::consumer], killed[actor::producer], static_cast<unsigned long long>(b->left),
-              killed[actor::adder]);
+  all.report("a queue and a mutex", std::to_string(put) + " messages, " + std::to_string(missing) + " missing; " +
+                                         std::to_string(b->left) + " additions");
   CHECK(put > 0);
-  CHECK(missing <= killed[actor::consumer]);
+  CHECK(missing <= all.killed(consumers));
   CHECK(twice == 0);
   CHECK(invented == 0);
   CHECK(q.empty());
   CHECK(b->unequal == 0);
   CHECK(b->left == b->right);
   CHECK(b->left >= added);
-  CHECK(b->left - added <= killed[actor::adder]);
+  CHECK(b->left - added <= all.killed(adders));
 }

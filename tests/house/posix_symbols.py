@@ -21,10 +21,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 # Functions and variables that Linux, macOS and FreeBSD all have.
 ALLOWED = set("""
-abort access atexit bcmp calloc chdir clock_gettime close dup2 environ execv execve execvp exit _exit fchdir fcntl fflush fork
-fprintf fputs free fstat ftruncate fwrite getcwd getentropy getenv getpgrp getpid getppid getrlimit kill
-malloc memchr memcmp memcpy memmove memset mkfifo mmap munmap nanosleep open pipe poll pread pwrite puts raise read
-realpath sched_yield setpgid shm_open shm_unlink sigaction sigaddset sigdelset sigemptyset sigfillset sigismember
+abort access atexit bcmp calloc chdir clock_gettime close closedir dup2 environ execv execve execvp exit _exit fchdir fchmod
+fcntl fflush fork fprintf fputs free fstat ftruncate fwrite getcwd getentropy getenv geteuid getpgrp getpid getppid getrlimit
+kill link lstat malloc memchr memcmp memcpy memmove memset mkfifo mmap munmap nanosleep open opendir pipe poll pread pwrite
+puts raise read readdir realpath sched_yield setpgid shm_open shm_unlink sigaction sigaddset sigdelset sigemptyset sigfillset sigismember
 sigpending sigwait snprintf socketpair sendmsg recvmsg stat strchr strcmp strerror strlen strrchr strtol strtoll
 strtoul strtoull sysconf unlink usleep waitid waitpid write stderr stdout
 posix_spawn posix_spawnp posix_spawn_file_actions_addclose posix_spawn_file_actions_adddup2
