@@ -100,6 +100,13 @@ struct family_segment {
   std::size_t size = 0;
 };
 
+/// Memory with a name, for programs that are not of one family. `base` is aligned to a page; nullptr if size is 0.
+struct named_memory {
+  std::byte* base = nullptr;
+  std::size_t size = 0;
+  std::uintptr_t keep = 0;  ///< The backend's own.
+};
+
 /// What locks and queues need: atomics, time, identity and liveness of threads, parking on a shared word.
 /// Split from `backend` so that a model of these alone can be put under the shipping algorithms.
 template <class B>
@@ -125,14 +132,18 @@ concept sync_backend = requires(typename B::template atomic<std::uint32_t>& word
   { B::self() } noexcept -> std::same_as<std::uint64_t>;
 
   // False only if the thread with that identity has certainly ended (or its process has). A stopped thread
-  // is alive. May be called for threads of any process of the family. Costs a few microseconds.
+  // is alive. May be called for threads of any process of the family, and for those of any other process
+  // that has named memory open which this process has open as well (one that has closed it may be told
+  // ended: it can hold nothing there). Costs a few microseconds.
   { B::alive(id) } noexcept -> std::same_as<bool>;
 
   // Parks the caller until somebody wakes `word`, the deadline has passed, or for no reason at all; returns
   // at once if word != expected. The comparison and the parking are one step with respect to wake_*: a wake
   // after the word was changed is not missed (the portable backends may miss one when this thread is
   // preempted between the two for as long as several wakes take; callers re-check, see sync/waiting.hpp).
-  // The word may lie in family memory (then processes wait for each other) or be private to this process.
+  // The word may lie in family memory (then processes wait for each other), also in the view for reading
+  // only, or in named memory, or be private to this process. For named memory portable backends sleep two
+  // milliseconds at most, and a wake there does nothing.
   // A waiter leaves nothing in shared memory that its death could break.
   { B::wait(std::as_const(word), std::uint32_t{}, deadline) } noexcept;
 
@@ -141,14 +152,34 @@ concept sync_backend = requires(typename B::template atomic<std::uint32_t>& word
   { B::wake_all(word) } noexcept;
 };
 
+/// What the books of shared memory and the queues kept in it need besides.
+template <class B>
+concept memory_backend = sync_backend<B> && requires(std::byte* memory, std::size_t size) {
+  // The family's segment; made by the first call in a root process, inherited by its children. Thread-safe.
+  // The first family_reserved bytes (a multiple of 4096) belong to the backend. Throws std::system_error.
+  { B::family() } -> std::same_as<family_segment>;
+  { B::family_reserved } -> std::convertible_to<std::size_t>;
+
+  // Makes sure that [memory, memory + size) of the family's segment really has memory behind it, so that no
+  // later access can fault because memory ended: false when there is none. To be called by every process
+  // before it touches a block (where the system needs no such thing it does nothing after the first).
+  { B::commit(memory, size) } noexcept -> std::same_as<bool>;
+  // Tells the system that the pages wholly inside the range are no longer needed; they may read as zero or
+  // as before afterwards.
+  { B::discard(memory, size) } noexcept;
+};
+
 /// The whole of what polyproc asks of an operating system.
 template <class B>
-concept backend = sync_backend<B> && requires(typename B::handle h, typename B::child& child,
+concept backend = memory_backend<B> && requires(typename B::handle h, typename B::child& child,
                                               typename B::child const& const_child, std::byte* memory,
                                               std::size_t size, std::span<std::byte> out,
                                               std::span<std::byte const> in, time_point deadline, bool flag,
                                               char** argv, char const* text, void const* code,
-                                              code_location const& location, void (*hook)()) {
+                                              code_location const& location, void (*hook)(), std::string_view text_view,
+                                              unsigned mode, void* context, named_memory const& named,
+                                              void (*fill)(std::byte*, void*),
+                                              bool (*wanted)(std::byte const*, std::size_t, void*)) {
   // A short lower-case name: "linux", "posix", "win32".
   { B::name } -> std::convertible_to<std::string_view>;
 
@@ -167,18 +198,38 @@ concept backend = sync_backend<B> && requires(typename B::handle h, typename B::
   { B::segment_map(h, size, flag) } -> std::same_as<std::byte*>;  // flag: writable
   { B::segment_unmap(memory, size) } noexcept;
 
-  // The family's segment; made by the first call in a root process, inherited by its children. Thread-safe.
-  // The first family_reserved bytes (a multiple of 4096) belong to the backend. Throws std::system_error.
-  { B::family() } -> std::same_as<family_segment>;
-  { B::family_reserved } -> std::convertible_to<std::size_t>;
+  // The same segment a second time, for reading only: a write there is a fault, of this process alone. Made by the
+  // first call, stays as long as the process, also in forked children. Thread-safe. Throws std::system_error. What
+  // is read there must have been committed, through family(); on some systems reading other pages is a fault.
+  { B::family_read_only() } -> std::same_as<family_segment>;
 
-  // Makes sure that [memory, memory + size) of the family's segment really has memory behind it, so that no
-  // later access can fault because memory ended: false when there is none. To be called by every process
-  // before it touches a block (where the system needs no such thing it does nothing after the first).
-  { B::commit(memory, size) } noexcept -> std::same_as<bool>;
-  // Tells the system that the pages wholly inside the range are no longer needed; they may read as zero or
-  // as before afterwards.
-  { B::discard(memory, size) } noexcept;
+  // --- Named memory, for programs that are not of one family. A name means the same for all programs of this machine
+  // that may see each other's (Windows: of one session) and use the same backend. It has 1 to 200 characters of
+  // [A-Za-z0-9._-] and does not begin with a dot; otherwise std::invalid_argument. All functions are thread-safe and
+  // throw std::system_error, with the name in the message. Nothing of it is inherited by start_image; a forked child
+  // has what its parent had open, and closes it for itself.
+  // Whether a name lives until it is removed, or until the last one who has it open closes it or ends.
+  { B::named_survives } -> std::convertible_to<bool>;
+  // Makes memory of exactly that size (not 0), all zero, with real memory behind every page, so that no later access can
+  // fault because memory ended; has fill(memory, context) write to it (unless it is nullptr), and only then, in one
+  // step, gives it the name. Nobody sees it half made, and whoever dies (or throws) on the way leaves no name and
+  // nothing that hinders the next one. nullopt when the name exists, whatever it is. The code of the error is
+  // no_space_on_device or not_enough_memory when there is no room (file_too_large when this process may not make a file
+  // of that size), device_or_resource_busy where a name that was removed is not free before its last user is gone.
+  // mode: who may open it, as the permission bits of a Unix file, whatever the umask is; elsewhere without meaning.
+  { B::name_create(text_view, size, mode, fill, context) } -> std::same_as<std::optional<named_memory>>;
+  // nullopt when there is no such name (also: not yet). Maps all of it, whoever made it: the caller must look before
+  // it believes what is there. What is not memory (a directory, a link) is an error. flag: writable; else it needs only
+  // the permission to read, and to write is a fault. May wait for somebody who is creating that name.
+  { B::name_open(text_view, flag) } -> std::same_as<std::optional<named_memory>>;
+  // Removes the name if wanted(memory, size, context) says so of what the name means at that very moment; memory is
+  // for reading only. While wanted runs nobody else can remove this name, so that of two who find the owner of a name
+  // dead the second cannot remove what a successor has made meanwhile. False if the name is not there or not wanted.
+  // Those who have it open keep it. wanted must not call functions of named memory. Needs the permission to read, with
+  // some backends to write as well.
+  { B::name_remove(text_view, wanted, context) } -> std::same_as<bool>;
+  // Once for each that was created or opened; its memory is gone from this process then.
+  { B::name_close(named) } noexcept;
 
   // --- Pipes of bytes. Blocking. read returns 0 at end of file (all write ends closed or dead). write
   // writes all or throws std::system_error (broken_pipe when nobody can read); never raises SIGPIPE.
@@ -222,6 +273,9 @@ concept backend = sync_backend<B> && requires(typename B::handle h, typename B::
   // Frees the handles of a child without touching the process. A default-made child holds nothing.
   { B::release(child) } noexcept;
   requires std::default_initializable<typename B::child> && std::movable<typename B::child>;
+
+  // Identity of this process as such, among those of threads: alive() answers for it until its last thread has ended.
+  { B::process_self() } noexcept -> std::same_as<std::uint64_t>;
 
   // Ends this process at once: no handlers, no destructors, no flushing.
   { B::exit_now(int{}) } noexcept;
@@ -387,6 +441,118 @@ struct gate_parking {
 }  // namespace polyproc::inline v0_1::detail
 
 #endif  // polyproc/backend/gate_parking.hpp
+
+// ---- polyproc/backend/named.hpp
+
+/// What backends share about named memory: what a name may be, and how to wait for a word in memory that belongs to no
+/// family where parking knows only the family's (gate_parking.hpp). The system has no call that would do it there, and
+/// whoever sleeps has no place to say so that the other side's wake could find. So the sleeper looks again by itself:
+/// soon at first, and less often the longer it was in vain.
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace polyproc::inline v0_1::detail {
+
+/// Throws std::invalid_argument for what cannot be a name everywhere.
+inline void check_name(std::string_view name) {
+  constexpr std::size_t longest = 200;
+  bool good = !name.empty() && name.size() <= longest && name.front() != '.';
+  for (char const c : name) {
+    good = good && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+                    c == '_' || c == '-');
+  }
+  if (!good)
+    throw std::invalid_argument(
+        "polyproc: the name of shared memory has 1 to 200 characters, only letters of A to Z and a to z, digits, '.',"
+        " '_' and '-', and does not begin with '.'");
+}
+
+inline void check_named_size(std::size_t size) {
+  if (size == 0) throw std::invalid_argument("polyproc: shared memory with a name cannot have a size of 0");
+}
+
+/// Where named memory lies in this process. Asked at every wait and wake, so asking costs one load while there is none,
+/// and takes no lock. Entries are used again but never freed, so a reader never meets one that is gone; the version says
+/// whether it has met one that was being changed.
+class named_ranges {
+ public:
+  [[nodiscard]] bool hold(void const* word) const noexcept {
+    if (count_.load(std::memory_order_relaxed) == 0) return false;
+    auto const at = reinterpret_cast<std::uintptr_t>(word);
+    for (;;) {
+      auto const before = version_.load(std::memory_order_acquire);
+      bool found = false;
+      for (range const* one = first_.load(std::memory_order_acquire); one != nullptr && !found; one = one->next)
+        found = at - one->base.load(std::memory_order_acquire) < one->size.load(std::memory_order_acquire);
+      if (before % 2 == 0 && version_.load(std::memory_order_relaxed) == before) return found;
+    }
+  }
+
+  /// Both under a lock of the backend's, which forks wait for.
+  void add(std::byte const* base, std::size_t size) {
+    range* one = first_.load(std::memory_order_relaxed);
+    while (one != nullptr && one->size.load(std::memory_order_relaxed) != 0) one = one->next;
+    bool const fresh = one == nullptr;
+    if (fresh) one = new range;
+    change(*one, base, size);
+    if (fresh) {
+      one->next = first_.load(std::memory_order_relaxed);
+      first_.store(one, std::memory_order_release);
+    }
+    count_.fetch_add(1, std::memory_order_relaxed);
+  }
+  void drop(std::byte const* base) noexcept {
+    auto const at = reinterpret_cast<std::uintptr_t>(base);
+    for (range* one = first_.load(std::memory_order_relaxed); one != nullptr; one = one->next) {
+      if (one->size.load(std::memory_order_relaxed) == 0 || one->base.load(std::memory_order_relaxed) != at) continue;
+      change(*one, nullptr, 0);
+      count_.fetch_sub(1, std::memory_order_relaxed);
+      return;
+    }
+  }
+
+ private:
+  struct range {
+    std::atomic<std::uintptr_t> base{0};
+    std::atomic<std::size_t> size{0};
+    range* next = nullptr;
+  };
+
+  void change(range& one, std::byte const* base, std::size_t size) noexcept {
+    version_.fetch_add(1, std::memory_order_relaxed);
+    one.base.store(reinterpret_cast<std::uintptr_t>(base), std::memory_order_release);
+    one.size.store(size, std::memory_order_release);
+    version_.fetch_add(1, std::memory_order_release);
+  }
+
+  std::atomic<std::uint32_t> count_{0};
+  std::atomic<std::uint32_t> version_{0};  // odd while an entry changes
+  std::atomic<range*> first_{nullptr};
+};
+static_assert(std::is_trivially_destructible_v<named_ranges>);
+
+/// One wait for a word in named memory: a pause, of 50 microseconds at first and up to 2 milliseconds while the calling
+/// thread waits for the same word in vain. `nap(length)` sleeps that long or until the deadline.
+template <class Nap>
+void wait_in_named(std::atomic<std::uint32_t> const& word, std::uint32_t expected, Nap&& nap) noexcept {
+  struct patience {
+    void const* word = nullptr;
+    std::uint32_t expected = 0;
+    std::chrono::microseconds length{};
+  };
+  constexpr std::chrono::microseconds shortest{50};
+  constexpr std::chrono::microseconds longest{2000};
+  static thread_local patience mine;
+  if (word.load(std::memory_order_acquire) != expected) return;
+  bool const again = mine.word == &word && mine.expected == expected;
+  mine = {&word, expected, again ? (std::min)(mine.length * 2, longest) : shortest};
+  nap(mine.length);
+  if (word.load(std::memory_order_acquire) != expected) mine.word = nullptr;
+}
+
+}  // namespace polyproc::inline v0_1::detail
+
 #if (!(defined(_WIN32)) && (defined(POLYPROC_BACKEND_POSIX) || !defined(__linux__))) || (!(defined(_WIN32)) && !(defined(POLYPROC_BACKEND_POSIX) || !defined(__linux__)))
 
 // ---- polyproc/backend/unix_common.hpp
@@ -403,12 +569,14 @@ struct gate_parking {
 #include <mutex>
 #include <system_error>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -501,6 +669,278 @@ class sigpipe_guard {
   sigset_t pipe_only_{};
   sigset_t before_{};
   bool was_pending_ = false;
+};
+
+// --- Named memory: regular files in a directory on which all programs of a machine agree, whatever their environment.
+// A file is made under no name (linux_backend) or under that of a draft, and linked to its own when it is whole.
+
+[[noreturn]] inline void throw_named(char const* call, std::string const& path, int number = errno) {
+  throw std::system_error(number, std::generic_category(), "polyproc: " + std::string(call) + " of " + path);
+}
+
+inline char const* named_directory() noexcept {
+  struct stat info {};
+  bool const shared = ::stat("/dev/shm", &info) == 0 && S_ISDIR(info.st_mode) && ::access("/dev/shm", W_OK | X_OK) == 0;
+  return shared ? "/dev/shm" : "/tmp";
+}
+/// Throws std::invalid_argument for what cannot be a name.
+inline std::string named_path(std::string_view name) {
+  check_name(name);
+  return std::string(named_directory()) + "/polyproc." + std::string(name);
+}
+
+/// What a path means, without following links; nothing if there is no such thing.
+inline std::optional<struct stat> named_info(std::string const& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) == 0) return info;
+  if (errno != ENOENT) throw_named("lstat", path);
+  return std::nullopt;
+}
+inline bool same_file(struct stat const& a, struct stat const& b) noexcept {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+inline void must_be_file(struct stat const& info, std::string const& path) {
+  if (!S_ISREG(info.st_mode)) throw_named("what is there is not a file, so it cannot be memory: open", path, EINVAL);
+}
+inline struct stat info_of(int fd, std::string const& path) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) throw_named("fstat", path);
+  return info;
+}
+
+/// While this lives nothing is opened under the number of a standard stream, even where the program runs without them.
+/// To move a descriptor afterwards would mean to close one, which costs a process its record locks on that file.
+class streams_taken {
+ public:
+  streams_taken() noexcept {
+    for (int stream = 0; stream < 3; ++stream) {
+      if (::fcntl(stream, F_GETFD) < 0) held_[stream] = ::open("/", O_RDONLY | O_CLOEXEC);
+    }
+  }
+  streams_taken(streams_taken const&) = delete;
+  streams_taken& operator=(streams_taken const&) = delete;
+  ~streams_taken() {
+    for (int const fd : held_) {
+      if (fd >= 0) ::close(fd);
+    }
+  }
+
+ private:
+  int held_[3] = {-1, -1, -1};
+};
+
+/// errno tells why when it is -1. Never a standard stream.
+inline int open_named(std::string const& path, int flags) noexcept {
+  streams_taken const taken;
+  int fd = -1;
+  do fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+  while (fd < 0 && errno == EINTR);
+  int const why = errno;
+  if (fd >= 0) return fd;
+  errno = why;
+  return -1;
+}
+
+/// A mapping of a whole file, gone with its scope.
+class named_view {
+ public:
+  named_view() = default;
+  named_view(int fd, std::size_t size, bool writable, std::string const& path) : size_(size) {
+    if (size == 0) return;
+    void* const at = ::mmap(nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED) throw_named("mmap", path);
+    base_ = static_cast<std::byte*>(at);
+  }
+  named_view(named_view&& other) noexcept : base_(std::exchange(other.base_, nullptr)), size_(other.size_) {}
+  named_view& operator=(named_view const&) = delete;
+  ~named_view() {
+    if (base_ != nullptr) ::munmap(base_, size_);
+  }
+
+  [[nodiscard]] std::byte* base() const noexcept { return base_; }
+  named_memory release(std::uintptr_t keep) noexcept { return {std::exchange(base_, nullptr), size_, keep}; }
+
+ private:
+  std::byte* base_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// Gives an empty file its size, with memory behind every page: to touch one for which there is no room is a SIGBUS.
+inline void reserve_named(int fd, std::size_t size, std::string const& path) {
+  constexpr std::size_t piece = std::size_t{1} << 20;
+  // To exceed this limit would raise SIGXFSZ.
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && size > limit.rlim_cur)
+    throw_named("ftruncate beyond this process's limit (ulimit -f)", path, EFBIG);
+  bool const possible = static_cast<off_t>(size) >= 0 && static_cast<std::size_t>(static_cast<off_t>(size)) == size;
+  if (!possible) throw_named("ftruncate", path, ENOSPC);
+  int done = 0;
+  do done = ::ftruncate(fd, static_cast<off_t>(size));
+  while (done != 0 && errno == EINTR);
+  if (done != 0) throw_named("ftruncate", path, errno == EFBIG || errno == EINVAL ? ENOSPC : errno);
+#if defined(_POSIX_ADVISORY_INFO) && _POSIX_ADVISORY_INFO > 0
+  // All at once, because the system sees then at once that there is no room. If a signal came, which undoes what an
+  // unfinished call did, in pieces.
+  int error = 0;
+  std::size_t most = size;
+  for (std::size_t at = 0; at < size && error == 0;) {
+    auto const part = std::min(most, size - at);
+    error = ::posix_fallocate(fd, static_cast<off_t>(at), static_cast<off_t>(part));
+    if (error == EINTR) {
+      most = piece;
+      error = 0;
+    } else if (error == 0) {
+      at += part;
+    }
+  }
+  if (error == 0) return;
+  if (error == ENOSPC || error == EFBIG || error == EDQUOT) throw_named("posix_fallocate", path, ENOSPC);
+  if (error == ENOMEM) throw_named("posix_fallocate", path, error);
+#endif
+  // No such call, or not for this file system.
+  std::vector<std::byte> const zeros(std::min(size, piece));
+  for (std::size_t at = 0; at < size;) {
+    auto const put = ::pwrite(fd, zeros.data(), std::min(zeros.size(), size - at), static_cast<off_t>(at));
+    if (put > 0)
+      at += static_cast<std::size_t>(put);
+    else if (put == 0 || errno != EINTR)
+      throw_named("pwrite", path, put == 0 || errno == EFBIG || errno == EDQUOT ? ENOSPC : errno);
+  }
+}
+
+/// Memory in a file that has no name yet, as it is to be found under its name.
+inline named_view fill_named(int fd, std::string const& path, std::size_t size, unsigned mode,
+                             void (*fill)(std::byte*, void*), void* context) {
+  reserve_named(fd, size, path);
+  named_view view{fd, size, true, path};
+  if (fill != nullptr) fill(view.base(), context);
+  if (::fchmod(fd, static_cast<mode_t>(mode & 0777)) != 0) throw_named("fchmod", path);
+  return view;
+}
+
+/// Bytes of a file of named memory that mean something when they are locked, by a record lock, which falls with its
+/// process. A process does not notice its own locks, and gives up those of all its threads at once: so each purpose has
+/// a byte. (posix_backend locks others for the identities of threads.)
+enum class named_byte : unsigned char {
+  removal = 0,  ///< Somebody is about to remove the name.
+  draft = 1,    ///< Somebody is making the file.
+};
+inline constexpr unsigned named_bytes = 2;
+
+inline bool lock_named(int fd, named_byte which, short kind, bool waits) noexcept {
+  struct flock lock {};
+  lock.l_type = kind;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = static_cast<off_t>(which);
+  lock.l_len = 1;
+  int done = 0;
+  do done = ::fcntl(fd, waits ? F_SETLKW : F_SETLK, &lock);
+  while (done != 0 && errno == EINTR);
+  return done == 0;
+}
+
+/// A file that is being made, for systems where a file cannot be without a name: ".polyproc.", a number of this process,
+/// a random number. Its maker has it locked: so a draft whose lock is free was left by somebody dead (or belongs to
+/// somebody who is just about to lock it, and who looks after having done so whether it is still there).
+class named_draft {
+ public:
+  static constexpr std::string_view prefix = ".polyproc.";
+
+  explicit named_draft(std::uint64_t tag) : directory_(named_directory()), maker_(::getpid()) {
+    for (;;) {
+      std::uint64_t number = 0;
+      if (::getentropy(&number, sizeof number) != 0) throw_errno("getentropy");
+      path_ = directory_ + '/' + std::string(prefix) + hex(tag) + hex(number);
+      fd_ = open_named(path_, O_RDWR | O_CREAT | O_EXCL);
+      if (fd_ < 0 && errno == EEXIST) continue;
+      if (fd_ < 0) throw_named("open", path_);
+      own_.reset(fd_);
+      if (lock_named(fd_, named_byte::draft, F_WRLCK, false)) {
+        if (info_of(fd_, path_).st_nlink == 1) return;
+      } else if (errno != EAGAIN && errno != EACCES) {
+        int const why = errno;
+        ::unlink(path_.c_str());
+        throw_named("fcntl(F_SETLK)", path_, why);
+      }
+      ::unlink(path_.c_str());
+    }
+  }
+  named_draft(named_draft const&) = delete;
+  named_draft& operator=(named_draft const&) = delete;
+  ~named_draft() {
+    if (!published_ && ::getpid() == maker_) ::unlink(path_.c_str());
+  }
+
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+  /// From now on somebody else closes it.
+  void disown() noexcept { own_.release(); }
+
+  /// False when the name exists.
+  bool publish(std::string const& path) {
+    if (::link(path_.c_str(), path.c_str()) != 0) {
+      if (errno == EEXIST) return false;
+      throw_named("link", path);
+    }
+    published_ = true;
+    ::unlink(path_.c_str());
+    lock_named(fd_, named_byte::draft, F_UNLCK, false);
+    return true;
+  }
+
+  /// Half of it random, half the number of the process: another one after a fork. Never removed by this process itself.
+  static std::uint64_t tag_of_process() {
+    static std::atomic<std::uint64_t> known{0};
+    auto const number = static_cast<std::uint32_t>(::getpid());
+    auto tag = known.load(std::memory_order_relaxed);
+    while (static_cast<std::uint32_t>(tag) != number) {
+      std::uint32_t unique = 0;
+      if (::getentropy(&unique, sizeof unique) != 0) throw_errno("getentropy");
+      auto const mine = std::uint64_t{unique} << 32 | number;
+      if (known.compare_exchange_strong(tag, mine, std::memory_order_relaxed)) return mine;
+    }
+    return tag;
+  }
+
+  /// Removes what makers of this user left when they died. For each draft that is not of this process
+  /// judge(path, info) says whether its lock is free and, if so, removes it.
+  template <class Judge>
+  static void sweep(std::uint64_t tag, Judge&& judge) {
+    std::string const directory = named_directory();
+    auto const mine = std::string(prefix) + hex(tag);
+    struct closer {
+      DIR* all;
+      ~closer() { ::closedir(all); }
+    };
+    DIR* const opened = ::opendir(directory.c_str());
+    if (opened == nullptr) return;  // may be written to but not be read
+    closer const all{opened};
+    while (dirent const* const entry = ::readdir(opened)) {
+      std::string_view const called{entry->d_name};
+      if (!called.starts_with(prefix) || called.size() != prefix.size() + 32 || called.starts_with(mine)) continue;
+      auto const path = directory + '/' + std::string(called);
+      struct stat info {};
+      if (::lstat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && info.st_uid == ::geteuid()) judge(path, info);
+    }
+  }
+  /// For files that this process has no locks on: they would fall.
+  static void remove_if_free(std::string const& path) noexcept {
+    scoped_fd const file{open_named(path, O_RDWR)};
+    if (file.get() >= 0 && lock_named(file.get(), named_byte::draft, F_WRLCK, false)) ::unlink(path.c_str());
+  }
+
+ private:
+  static std::string hex(std::uint64_t number) {
+    std::string text(16, '0');
+    for (auto at = text.rbegin(); at != text.rend(); ++at, number >>= 4) *at = "0123456789abcdef"[number & 15];
+    return text;
+  }
+
+  std::string directory_;
+  std::string path_;
+  pid_t maker_;
+  int fd_ = -1;
+  scoped_fd own_;
+  bool published_ = false;
 };
 
 /// The words of the argument by which a child of start_image knows itself: "--polyproc-child=NAME:n:n:...".
@@ -880,6 +1320,7 @@ struct unix_common {
 // The structs that occur in signatures keep the names that <windows.h> gives them.
 struct HINSTANCE__;
 struct _FILETIME;
+struct _MEMORY_BASIC_INFORMATION;
 struct _OVERLAPPED;
 struct _PROCESS_INFORMATION;
 struct _PROC_THREAD_ATTRIBUTE_LIST;
@@ -936,13 +1377,17 @@ __declspec(dllimport) dword __stdcall WaitForMultipleObjects(dword, handle_type 
 __declspec(dllimport) handle_type __stdcall CreateEventW(_SECURITY_ATTRIBUTES*, int, int, wchar_t const*);
 __declspec(dllimport) int __stdcall SetEvent(handle_type);
 __declspec(dllimport) int __stdcall ResetEvent(handle_type);
+__declspec(dllimport) handle_type __stdcall CreateMutexW(_SECURITY_ATTRIBUTES*, int, wchar_t const*);
+__declspec(dllimport) int __stdcall ReleaseMutex(handle_type);
 
 // memory
 __declspec(dllimport) handle_type __stdcall CreateFileMappingW(handle_type, _SECURITY_ATTRIBUTES*, dword, dword, dword,
                                                                wchar_t const*);
+__declspec(dllimport) handle_type __stdcall OpenFileMappingW(dword, int, wchar_t const*);
 __declspec(dllimport) void* __stdcall MapViewOfFile(handle_type, dword, dword, dword, ulong_ptr);
 __declspec(dllimport) int __stdcall UnmapViewOfFile(void const*);
 __declspec(dllimport) void* __stdcall VirtualAlloc(void*, ulong_ptr, dword, dword);
+__declspec(dllimport) ulong_ptr __stdcall VirtualQuery(void const*, _MEMORY_BASIC_INFORMATION*, ulong_ptr);
 
 // pipes and files
 __declspec(dllimport) int __stdcall CreatePipe(handle_type*, handle_type*, _SECURITY_ATTRIBUTES*, dword);
@@ -1019,6 +1464,15 @@ struct startup_info_ex {
   startup_info base;
   _PROC_THREAD_ATTRIBUTE_LIST* attributes = nullptr;
 };
+struct memory_facts {  // MEMORY_BASIC_INFORMATION
+  void* base = nullptr;
+  void* allocation = nullptr;
+  dword first_protection = 0;
+  ulong_ptr size = 0;
+  dword state = 0;
+  dword protection = 0;
+  dword type = 0;
+};
 struct job_limits {  // JOBOBJECT_EXTENDED_LIMIT_INFORMATION
   std::int64_t process_time = 0;
   std::int64_t job_time = 0;
@@ -1051,17 +1505,25 @@ struct process_basics {  // PROCESS_BASIC_INFORMATION
 
 inline constexpr dword infinite = 0xFFFFFFFF;
 inline constexpr dword wait_signaled = 0;     // WAIT_OBJECT_0
+inline constexpr dword wait_abandoned = 128;  // WAIT_ABANDONED
 inline constexpr dword wait_timed_out = 258;  // WAIT_TIMEOUT
 
+inline constexpr dword error_file_not_found = 2;
 inline constexpr dword error_access_denied = 5;
+inline constexpr dword error_not_enough_memory = 8;
+inline constexpr dword error_out_of_memory = 14;  // ERROR_OUTOFMEMORY
 inline constexpr dword error_invalid_parameter = 87;
 inline constexpr dword error_broken_pipe = 109;
+inline constexpr dword error_disk_full = 112;
+inline constexpr dword error_already_exists = 183;
 inline constexpr dword error_env_not_found = 203;
 inline constexpr dword error_no_data = 232;
 inline constexpr dword error_more_data = 234;
 inline constexpr dword error_operation_aborted = 995;
 inline constexpr dword error_io_pending = 997;
 inline constexpr dword error_not_found = 1168;
+inline constexpr dword error_no_resources = 1450;     // ERROR_NO_SYSTEM_RESOURCES
+inline constexpr dword error_commitment_limit = 1455;
 
 inline constexpr dword handle_inherit = 1;  // HANDLE_FLAG_INHERIT
 inline constexpr dword same_access = 2;     // DUPLICATE_SAME_ACCESS
@@ -1116,12 +1578,10 @@ Function lookup(wchar_t const* library, char const* function_name) noexcept {
 
 }  // namespace polyproc::inline v0_1::detail::win32
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
 #include <mutex>
-#include <stdexcept>
 #include <system_error>
 
 // <windows.h>, if the program has included it before, may have made macros of min and max: here they are called in
@@ -1300,7 +1760,12 @@ struct win32_backend {
         return nullptr;
       }
     }
-    static std::uint64_t key(void const* word) noexcept { return detail::parking_key(word, family_, current_pid()); }
+    static std::uint64_t key(void const* word) noexcept {
+      auto const* const view = read_view_.load(std::memory_order_relaxed);
+      auto const in_view = reinterpret_cast<std::uintptr_t>(word) - reinterpret_cast<std::uintptr_t>(view);
+      if (view != nullptr && in_view < family_.size) return in_view;
+      return detail::parking_key(word, family_, current_pid());
+    }
 
     static bool prepare(unsigned bucket, unsigned gate) noexcept { return event(bucket, gate) != nullptr; }
     static void open(unsigned bucket, unsigned gate) noexcept {
@@ -1373,7 +1838,7 @@ struct win32_backend {
   }
 
   // --- identity: the thread's number, and the time at which it was created. Numbers are multiples of 4, and
-  // below 2^26. The time is in units of 102.4 us, which wrap after 325 days. The system's clock may advance as
+  // below 2^26. The time is in units of 102.4 us, which wrap after 162 days. The system's clock may advance as
   // slowly as every 16 ms, and numbers are reused at once; see keep_number.
 
   static std::uint64_t self() noexcept {
@@ -1386,9 +1851,23 @@ struct win32_backend {
     return mine;
   }
 
+  static std::uint64_t process_self() noexcept {
+    using namespace detail::win32;
+    return process_bit | pack(GetCurrentProcessId(), created_process(GetCurrentProcess()));
+  }
+
   static bool alive(std::uint64_t id) noexcept {
     using namespace detail::win32;
     auto const number = static_cast<dword>((id & number_mask) << 2);
+    if ((id & process_bit) != 0) {
+      auto* const open = kernel<handle(__stdcall*)(dword, int, dword)>("OpenProcess");
+      constexpr dword look_and_wait = 0x1000 | 0x00100000;  // query a little, synchronize
+      scoped_handle const process{open == nullptr ? nullptr : open(look_and_wait, 0, number)};
+      if (process.get() == nullptr) return open == nullptr || GetLastError() != error_invalid_parameter;
+      if (WaitForSingleObject(process.get(), 0) == wait_signaled) return false;
+      auto const begun = created_process(process.get());
+      return begun == 0 || (pack(number, begun) | process_bit) == id;
+    }
     scoped_handle const thread{OpenThread(thread_access, 0, number)};
     if (thread.get() == nullptr) return GetLastError() != error_invalid_parameter;  // else: hidden from us, but there
     if (WaitForSingleObject(thread.get(), 0) == wait_signaled) return false;
@@ -1399,10 +1878,15 @@ struct win32_backend {
   // --- parking
 
   static void wait(atomic<std::uint32_t> const& word, std::uint32_t expected, time_point deadline) noexcept {
-    if (word.load(std::memory_order_acquire) == expected && now() < deadline) parking::wait(word, expected, deadline);
+    if (named_ranges_.hold(&word))
+      detail::wait_in_named(word, expected, [&](std::chrono::microseconds length) { nap(length, deadline); });
+    else if (word.load(std::memory_order_acquire) == expected && now() < deadline)
+      parking::wait(word, expected, deadline);
   }
-  static void wake_one(atomic<std::uint32_t>& word) noexcept { parking::wake(word); }
-  static void wake_all(atomic<std::uint32_t>& word) noexcept { parking::wake(word); }
+  static void wake_one(atomic<std::uint32_t>& word) noexcept { wake_all(word); }
+  static void wake_all(atomic<std::uint32_t>& word) noexcept {
+    if (!named_ranges_.hold(&word)) parking::wake(word);
+  }
 
   // --- handles
 
@@ -1433,6 +1917,19 @@ struct win32_backend {
     return family_;
   }
 
+  /// Its pages are memory only once they were committed through family(); until then they fault here.
+  static family_segment family_read_only() {
+    auto const whole = family();
+    if (auto* const there = read_view_.load(std::memory_order_acquire)) return {there, whole.size};
+    std::scoped_lock hold{lock_};
+    auto* view = read_view_.load(std::memory_order_relaxed);
+    if (view == nullptr) {
+      view = segment_map(family_handle_, whole.size, false);
+      read_view_.store(view, std::memory_order_release);
+    }
+    return {view, whole.size};
+  }
+
   /// The family's segment is address space without memory at first. Each process says for itself what it is going
   /// to touch; saying it again for what another one has said leaves the contents alone.
   static bool commit(std::byte* memory, std::size_t size) noexcept {
@@ -1448,6 +1945,67 @@ struct win32_backend {
     auto const from = (at + page - 1) / page * page;
     auto const to = (at + size) / page * page;
     if (from < to) VirtualAlloc(memory + (from - at), to - from, mem_reset, page_readwrite);
+  }
+
+  // --- named memory: sections with a name, which lives as long as somebody has a handle. What the system has no single
+  // step for is done under a mutex with a name of its own. A page before the memory says how far it has come.
+
+  static constexpr bool named_survives = false;
+
+  static std::optional<named_memory> name_create(std::string_view called, std::size_t size, unsigned /*mode*/,
+                                                 void (*fill)(std::byte*, void*), void* context) {
+    using namespace detail::win32;
+    detail::check_name(called);
+    detail::check_named_size(size);
+    if (size > SIZE_MAX / 4) throw_named("CreateFileMappingW", called, error_not_enough_memory);
+    named_hold const hold{called};
+    std::uint64_t const total = std::uint64_t{size} + named_page;
+    handle const made = CreateFileMappingW(bad_handle(), nullptr, page_readwrite | section_commit,
+                                           static_cast<dword>(total >> 32), static_cast<dword>(total & 0xFFFFFFFF),
+                                           section_name(called).c_str());
+    auto const why = GetLastError();
+    if (made == nullptr) throw_named("CreateFileMappingW", called, why);
+    named_section section{made, map_write, called};
+    if (why == error_already_exists) {
+      auto const state = section.head().state.load(std::memory_order_acquire);
+      if (state == named_whole) return std::nullopt;
+      // Removed; or left half made by a thread that ended, and its process has not: that can be made good.
+      if (state == named_removed || section.room() < size) throw_taken(called);
+      std::memset(section.memory(), 0, size);
+    }
+    section.head().size = size;
+    if (fill != nullptr) fill(section.memory(), context);
+    section.head().state.store(named_whole, std::memory_order_release);
+    return section.release();
+  }
+
+  static std::optional<named_memory> name_open(std::string_view called, bool writable) {
+    detail::check_name(called);
+    named_hold const hold{called};
+    auto section = open_section(called, writable ? detail::win32::map_write : detail::win32::map_read);
+    if (!section) return std::nullopt;
+    return section->release();
+  }
+
+  /// The name cannot be taken from those who have it open: it is marked instead, and means nothing from then on.
+  static bool name_remove(std::string_view called, bool (*wanted)(std::byte const*, std::size_t, void*),
+                          void* context) {
+    detail::check_name(called);
+    named_hold const hold{called};
+    auto const section = open_section(called, detail::win32::map_write);
+    if (!section || !wanted(section->memory(), static_cast<std::size_t>(section->head().size), context)) return false;
+    section->head().state.store(named_removed, std::memory_order_release);
+    return true;
+  }
+
+  static void name_close(named_memory const& named) noexcept {
+    if (named.base == nullptr) return;
+    {
+      std::scoped_lock hold{lock_};
+      named_ranges_.drop(named.base);
+    }
+    segment_unmap(named.base - named_page, 0);
+    handle_close(as_handle(named.keep));
   }
 
   // --- pipes: named ones, since only those can be waited for with a deadline. Their name is a random number, no
@@ -1898,6 +2456,122 @@ struct win32_backend {
     return made;
   }
 
+  // --- named memory
+
+  struct named_head {
+    std::atomic<std::uint64_t> state;
+    std::uint64_t size;
+  };
+  static constexpr std::size_t named_page = 4096;
+  static constexpr std::uint64_t named_whole = 0x31656d616e796c70;    // "plyname1"; before, and for ever if its maker died: 0
+  static constexpr std::uint64_t named_removed = 0x30656d616e796c70;  // "plyname0"
+
+  static std::wstring section_name(std::string_view called) {
+    return L"Local\\polyproc." + std::wstring(called.begin(), called.end());
+  }
+
+  [[noreturn]] static void throw_named(char const* call, std::string_view called,
+                                       dword number = detail::win32::GetLastError()) {
+    using namespace detail::win32;
+    auto const what = "polyproc: " + std::string(call) + " of the memory named " + std::string(called);
+    for (dword const no_room : {error_not_enough_memory, error_out_of_memory, error_disk_full, error_no_resources,
+                                error_commitment_limit}) {
+      if (number == no_room) throw std::system_error(std::make_error_code(std::errc::not_enough_memory), what);
+    }
+    if (number == error_access_denied)
+      throw std::system_error(std::make_error_code(std::errc::permission_denied), what);
+    throw std::system_error(static_cast<int>(number), std::system_category(), what);
+  }
+  [[noreturn]] static void throw_taken(std::string_view called) {
+    throw std::system_error(std::make_error_code(std::errc::device_or_resource_busy),
+                            "polyproc: the name " + std::string(called) +
+                                " was given up, but on this system it stays taken until the last one who has that"
+                                " memory open closes it");
+  }
+
+  /// The mutex of a name. Its owner's death counts as its release.
+  class named_hold {
+   public:
+    explicit named_hold(std::string_view called) {
+      using namespace detail::win32;
+      // No section's name begins like this.
+      auto const text = L"Local\\polyproc-lock." + std::wstring(called.begin(), called.end());
+      mutex_.reset(CreateMutexW(nullptr, 0, text.c_str()));
+      if (mutex_.get() == nullptr) throw_named("CreateMutexW", called);
+      auto const got = WaitForSingleObject(mutex_.get(), infinite);
+      if (got != wait_signaled && got != wait_abandoned) throw_named("WaitForSingleObject", called);
+    }
+    named_hold(named_hold const&) = delete;
+    named_hold& operator=(named_hold const&) = delete;
+    ~named_hold() { detail::win32::ReleaseMutex(mutex_.get()); }
+
+   private:
+    scoped_handle mutex_;
+  };
+
+  /// A section and its mapping, until they are released to a user.
+  class named_section {
+   public:
+    named_section(handle section, dword access, std::string_view called) : section_(section) {
+      using namespace detail::win32;
+      view_ = static_cast<std::byte*>(MapViewOfFile(section, access, 0, 0, 0));
+      if (view_ == nullptr) throw_named("MapViewOfFile", called);
+      memory_facts facts;
+      if (VirtualQuery(view_, reinterpret_cast<_MEMORY_BASIC_INFORMATION*>(&facts), sizeof facts) != 0)
+        room_ = facts.size - named_page;
+    }
+    named_section(named_section&& other) noexcept
+        : section_(std::move(other.section_)), view_(std::exchange(other.view_, nullptr)), room_(other.room_) {}
+    named_section& operator=(named_section const&) = delete;
+    ~named_section() { segment_unmap(view_, 0); }
+
+    [[nodiscard]] named_head& head() const noexcept { return *reinterpret_cast<named_head*>(view_); }
+    [[nodiscard]] std::byte* memory() const noexcept { return view_ + named_page; }
+    /// What is there at most, in whole pages.
+    [[nodiscard]] std::size_t room() const noexcept { return room_; }
+
+    named_memory release() {
+      {
+        std::scoped_lock hold{lock_};
+        named_ranges_.add(memory(), static_cast<std::size_t>(head().size));
+      }
+      named_memory const named{memory(), static_cast<std::size_t>(head().size), as_number(section_.release())};
+      view_ = nullptr;
+      return named;
+    }
+
+   private:
+    scoped_handle section_;
+    std::byte* view_ = nullptr;
+    std::size_t room_ = 0;
+  };
+
+  /// Nothing when there is none, or not a whole one any more or yet.
+  static std::optional<named_section> open_section(std::string_view called, dword access) {
+    using namespace detail::win32;
+    handle const found = OpenFileMappingW(access, 0, section_name(called).c_str());
+    if (found == nullptr) {
+      if (GetLastError() == error_file_not_found) return std::nullopt;
+      throw_named("OpenFileMappingW", called);
+    }
+    named_section section{found, access, called};
+    bool const whole = section.head().state.load(std::memory_order_acquire) == named_whole;
+    if (!whole || section.head().size > section.room()) return std::nullopt;
+    return section;
+  }
+
+  /// The system's own sleep is of milliseconds, and of 15 on many machines.
+  static void nap(std::chrono::microseconds length, time_point deadline) noexcept {
+    using namespace detail::win32;
+    auto const until = (std::min)(deadline, now() + length);
+    while (now() < until) {
+      if (until - now() >= std::chrono::milliseconds{1})
+        Sleep(1);
+      else
+        SwitchToThread();
+    }
+  }
+
   // --- the family
 
   /// As large as the address space reasonably bears; it is halved where that is too much.
@@ -1990,11 +2664,20 @@ struct win32_backend {
 
   // --- identity
 
+  static constexpr std::uint64_t process_bit = 1ULL << 61;
   static constexpr int number_bits = 24;
   static constexpr std::uint64_t number_mask = (1ULL << number_bits) - 1;
 
   static std::uint64_t pack(dword number, std::uint64_t since) noexcept {
-    return ((since >> 10) << number_bits | (number >> 2 & number_mask)) & ((1ULL << 62) - 1);
+    return ((since >> 10) << number_bits | (number >> 2 & number_mask)) & (process_bit - 1);
+  }
+  static std::uint64_t created_process(handle process) noexcept {
+    using times = int(__stdcall*)(handle, _FILETIME*, _FILETIME*, _FILETIME*, _FILETIME*);
+    detail::win32::filetime all[4];
+    auto const at = [&](int i) { return reinterpret_cast<_FILETIME*>(&all[i]); };
+    auto* const ask = kernel<times>("GetProcessTimes");
+    if (ask == nullptr || ask(process, at(0), at(1), at(2), at(3)) == 0) return 0;
+    return std::uint64_t{all[0].high} << 32 | all[0].low;
   }
   static std::uint64_t created(handle thread) noexcept {
     using namespace detail::win32;
@@ -2088,6 +2771,8 @@ struct win32_backend {
   static inline family_segment family_{};
   static inline std::array<std::byte, 16> family_id_{};
   static inline std::atomic<bool> family_ready_{false};
+  static inline std::atomic<std::byte*> read_view_{nullptr};
+  static inline detail::named_ranges named_ranges_;
   static inline std::array<std::atomic<handle>, std::size_t{event_gates::buckets} * event_gates::gates> events_{};
   static inline std::size_t kept_next_ = 0;
 };
@@ -2105,7 +2790,10 @@ static_assert(backend<win32_backend>);
 ///
 /// What replaces the kernel's conveniences:
 /// - a thread is known by a random number, and lives as long as the byte with that number of one file, the family's
-///   life file, is locked: record locks fall with their process, however it ends;
+///   life file, is locked: record locks fall with their process, however it ends. Programs of other families have other
+///   life files; for them the same byte is locked of the file of each named memory that this process has open. A process
+///   loses all its locks on a file when it closes any descriptor of it: so each of those files is opened once in a
+///   process, and a program must not open them by itself;
 /// - sleepers wait for pipes (gate_parking.hpp);
 /// - a child holds the write end of a pipe whose hanging-up tells its parent that it may have ended;
 /// - a daemon has a thread that waits for the same thing in the other direction. A stopped one has to be resumed for
@@ -2118,9 +2806,10 @@ static_assert(backend<win32_backend>);
 /// replaced cannot start further images (it says so); memory given back by discard() stays in use; a program that
 /// closes descriptors it did not open (closefrom) takes the ground from under the threads of its own process.
 
+#include <memory>
+
 #include <dlfcn.h>
 #include <spawn.h>
-#include <sys/resource.h>
 
 #if defined(__APPLE__)
 #include <crt_externs.h>
@@ -2162,7 +2851,12 @@ struct posix_backend : detail::unix_common<posix_backend> {
         return nullptr;
       }
     }
-    static std::uint64_t key(void const* word) noexcept { return detail::parking_key(word, family_, process_number()); }
+    static std::uint64_t key(void const* word) noexcept {
+      auto const* const view = read_view_.load(std::memory_order_relaxed);
+      auto const in_view = reinterpret_cast<std::uintptr_t>(word) - reinterpret_cast<std::uintptr_t>(view);
+      if (view != nullptr && in_view < family_.size) return in_view;
+      return detail::parking_key(word, family_, process_number());
+    }
     static bool prepare(unsigned, unsigned) noexcept { return true; }  // all are made with the family
     static void open(unsigned bucket, unsigned gate) noexcept {
       int const saved = errno;
@@ -2220,32 +2914,43 @@ struct posix_backend : detail::unix_common<posix_backend> {
     return self_;
   }
 
+  /// As for a thread, without a thread's end.
+  static std::uint64_t process_self() noexcept {
+    if (process_self_.load(std::memory_order_acquire) == 0) begin_identity(false);
+    return process_self_.load(std::memory_order_acquire);
+  }
+
   static bool alive(std::uint64_t id) noexcept {
     if (id == self_ && id != 0) return true;
-    if (id == 0 || id > largest_id) return false;
+    if (id < detail::named_bytes || id > largest_id) return false;
     int const file = life_file_.load(std::memory_order_acquire);
-    if (file < 0) return true;  // nobody to ask
-    {
-      // A process is not told of its own record locks.
-      std::scoped_lock hold{living_lock_};
-      for (living const* one = living_; one != nullptr; one = one->next) {
-        if (one->id == id) return true;
-      }
+    // A process is not told of its own record locks.
+    std::unique_lock hold{living_lock_};
+    for (living const* one = living_; one != nullptr; one = one->next) {
+      if (one->id == id) return true;
     }
-    int const saved = errno;
-    auto question = record(F_WRLCK, id);
-    bool const ended = ::fcntl(file, F_GETLK, &question) == 0 && question.l_type == F_UNLCK;
-    errno = saved;
-    return !ended;
+    if (named_ == nullptr) hold.unlock();
+    if (file < 0 && !hold.owns_lock()) return true;  // nobody to ask
+    bool found = file >= 0 && locked_elsewhere(file, id);
+    if (hold.owns_lock()) {  // of another family, then
+      for (named_file const* one = named_; one != nullptr && !found; one = one->next)
+        found = locked_elsewhere(one->fd, id);
+    }
+    return found;
   }
 
   // --- parking
 
   static void wait(atomic<std::uint32_t> const& word, std::uint32_t expected, time_point deadline) noexcept {
-    parking::wait(word, expected, deadline);
+    if (named_ranges_.hold(&word))
+      detail::wait_in_named(word, expected, [&](std::chrono::microseconds length) { nap(length, deadline); });
+    else
+      parking::wait(word, expected, deadline);
   }
-  static void wake_one(atomic<std::uint32_t>& word) noexcept { parking::wake(word); }
-  static void wake_all(atomic<std::uint32_t>& word) noexcept { parking::wake(word); }
+  static void wake_one(atomic<std::uint32_t>& word) noexcept { wake_all(word); }
+  static void wake_all(atomic<std::uint32_t>& word) noexcept {
+    if (!named_ranges_.hold(&word)) parking::wake(word);
+  }
 
   // --- processors
 
@@ -2292,6 +2997,90 @@ struct posix_backend : detail::unix_common<posix_backend> {
 
   /// Nothing: no portable call gives a part of shared memory back.
   static void discard(std::byte*, std::size_t) noexcept {}
+
+  static family_segment family_read_only() {
+    auto const whole = family();
+    if (auto* const there = read_view_.load(std::memory_order_acquire)) return {there, whole.size};
+    std::scoped_lock hold{life_lock_};
+    auto* view = read_view_.load(std::memory_order_relaxed);
+    if (view == nullptr) {
+      view = segment_map(family_file_, whole.size, false);
+      read_view_.store(view, std::memory_order_release);
+    }
+    return {view, whole.size};
+  }
+
+  // --- named memory
+
+  static constexpr bool named_survives = true;
+
+  static std::optional<named_memory> name_create(std::string_view called, std::size_t size, unsigned mode,
+                                                 void (*fill)(std::byte*, void*), void* context) {
+    auto const path = detail::named_path(called);
+    detail::check_named_size(size);
+    watch_forks();
+    if (detail::named_info(path)) return std::nullopt;
+    auto const tag = detail::named_draft::tag_of_process();
+    detail::named_draft::sweep(tag, remove_stale_draft);
+    detail::named_draft draft{tag};
+    auto view = detail::fill_named(draft.fd(), path, size, mode, fill, context);
+    // Everybody who will find it there can ask after this process's threads.
+    named_use file;
+    {
+      std::scoped_lock hold{living_lock_};
+      file.take(add_named(draft.fd(), true, path));
+      draft.disown();
+    }
+    named_range range{view.base(), size};
+    if (!draft.publish(path)) return std::nullopt;
+    range.stay();
+    return view.release(file.release());
+  }
+
+  static std::optional<named_memory> name_open(std::string_view called, bool writable) {
+    auto const path = detail::named_path(called);
+    auto file = use_named(path, writable);
+    if (!file) return std::nullopt;
+    auto const size = static_cast<std::size_t>(detail::info_of(file.fd(), path).st_size);
+    detail::named_view view{file.fd(), size, writable, path};
+    if (size == 0) return named_memory{};
+    named_range range{view.base(), size};
+    range.stay();
+    return view.release(file.release());
+  }
+
+  /// Who removes a name has its file locked meanwhile. That keeps out other processes, and the flag our own threads.
+  static bool name_remove(std::string_view called, bool (*wanted)(std::byte const*, std::size_t, void*),
+                          void* context) {
+    auto const path = detail::named_path(called);
+    for (;;) {
+      auto const file = use_named(path, true);
+      if (!file) return false;
+      removal const hold{file.fd(), path};
+      // Somebody may have removed it before we had the lock, and somebody else made another.
+      auto const info = detail::info_of(file.fd(), path);
+      auto const present = detail::named_info(path);
+      if (!present) return false;
+      if (!detail::same_file(info, *present)) continue;
+      auto const size = static_cast<std::size_t>(info.st_size);
+      detail::named_view const view{file.fd(), size, false, path};
+      if (!wanted(view.base(), size, context)) return false;
+      if (::unlink(path.c_str()) == 0) return true;
+      if (errno == ENOENT) return false;
+      detail::throw_named("unlink", path);
+    }
+  }
+
+  static void name_close(named_memory const& named) noexcept {
+    if (named.base == nullptr) return;
+    {
+      std::scoped_lock hold{living_lock_};
+      named_ranges_.drop(named.base);
+    }
+    segment_unmap(named.base, named.size);
+    named_use file;
+    file.take(reinterpret_cast<named_file*>(named.keep));
+  }
 
   // --- children
 
@@ -2500,7 +3289,9 @@ struct posix_backend : detail::unix_common<posix_backend> {
     while (living_ != nullptr) spare(std::exchange(living_, living_->next));
     if (self_ != 0) ::pthread_setspecific(thread_end_, nullptr);
     self_ = 0;
+    process_self_.store(0, std::memory_order_relaxed);
     process_number_.store(0, std::memory_order_relaxed);
+    removing_.store(false, std::memory_order_relaxed);
     living_lock_.unlock();
     start_hold::leave();
     unix_common::forked();
@@ -2566,6 +3357,24 @@ struct posix_backend : detail::unix_common<posix_backend> {
     living* next = nullptr;
   };
 
+  /// Locks or unlocks the byte of an identity. A shared lock will do: nobody else has that number, and a file that is
+  /// only open for reading can be locked so.
+  static bool lock_identity(int fd, short kind, std::uint64_t id) noexcept {
+    auto const lock = record(kind, id);
+    int done = 0;
+    do done = ::fcntl(fd, F_SETLK, &lock);
+    while (done != 0 && errno == EINTR);
+    return done == 0;
+  }
+  /// Whether another process has it locked. True too when the question cannot be asked.
+  static bool locked_elsewhere(int fd, std::uint64_t id) noexcept {
+    int const saved = errno;
+    auto question = record(F_WRLCK, id);
+    bool const locked = ::fcntl(fd, F_GETLK, &question) != 0 || question.l_type != F_UNLCK;
+    errno = saved;
+    return locked;
+  }
+
   static struct flock record(short kind, std::uint64_t id) noexcept {
     struct flock lock {};
     lock.l_type = kind;
@@ -2587,7 +3396,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
     std::abort();
   }
 
-  static void begin_identity() noexcept {
+  static void begin_identity(bool of_thread = true) noexcept {
     int const saved = errno;
     watch_forks();
     try {
@@ -2599,16 +3408,24 @@ struct posix_backend : detail::unix_common<posix_backend> {
         check(::pthread_key_create(&thread_end_, &end_identity), "pthread_key_create");
         thread_end_made_ = true;
       }
+      if (!of_thread && process_self_.load(std::memory_order_relaxed) != 0) return;
       living* one = spare_;
       if (one != nullptr)
         spare_ = one->next;
       else
         one = new living;
       one->id = lock_new_id();
+      for (named_file const* file = named_; file != nullptr; file = file->next) {
+        if (!lock_identity(file->fd, F_RDLCK, one->id)) detail::throw_errno("fcntl(F_SETLK) on named memory");
+      }
       one->next = living_;
       living_ = one;
-      check(::pthread_setspecific(thread_end_, one), "pthread_setspecific");
-      self_ = one->id;
+      if (of_thread) {
+        check(::pthread_setspecific(thread_end_, one), "pthread_setspecific");
+        self_ = one->id;
+      } else {
+        process_self_.store(one->id, std::memory_order_release);
+      }
     } catch (std::exception const& failure) {
       no_identity(failure.what());
     }
@@ -2619,7 +3436,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
     for (int tries = 0;; ++tries) {
       std::uint64_t id = 0;
       random(std::as_writable_bytes(std::span{&id, 1}));
-      id = id % largest_id + 1;
+      id = id % (largest_id - detail::named_bytes) + detail::named_bytes;
       auto known = [](std::uint64_t wanted) {
         for (living const* one = living_; one != nullptr; one = one->next) {
           if (one->id == wanted) return true;
@@ -2641,8 +3458,9 @@ struct posix_backend : detail::unix_common<posix_backend> {
       if (*link != known) continue;
       living* const one = *link;
       *link = one->next;
-      auto const lock = record(F_UNLCK, one->id);
-      ::fcntl(life_file_.load(std::memory_order_relaxed), F_SETLK, &lock);
+      lock_identity(life_file_.load(std::memory_order_relaxed), F_UNLCK, one->id);
+      for (named_file const* file = named_; file != nullptr; file = file->next)
+        lock_identity(file->fd, F_UNLCK, one->id);
       spare(one);
       break;
     }
@@ -2692,6 +3510,163 @@ struct posix_backend : detail::unix_common<posix_backend> {
       if (::fcntl(fd, F_SETLK, &lock) != 0) detail::throw_errno("fcntl(F_SETLK) on the life file");
     }
   }
+
+  // --- named memory: the files that this process has open. living_lock_ guards them, because whoever has an identity is
+  // locked in all of them: who begins one there, who opens one for all who live.
+
+  struct named_file {
+    dev_t device{};
+    ino_t number{};
+    int fd = -1;
+    bool writable = false;     // so was fd opened
+    std::size_t users = 0;
+    std::vector<int> more{};   // descriptors of the same file that must not be closed before it
+    named_file* next = nullptr;
+  };
+
+  static named_file* find_named(struct stat const& info) noexcept {
+    for (named_file* one = named_; one != nullptr; one = one->next) {
+      if (one->device == info.st_dev && one->number == info.st_ino) return one;
+    }
+    return nullptr;
+  }
+
+  /// With living_lock_ held. The descriptor belongs to what it returns, unless it throws.
+  static named_file* add_named(int fd, bool writable, std::string const& path) {
+    auto const info = detail::info_of(fd, path);
+    if (named_file* const known = find_named(info)) {
+      // Opened under a name that has just got another meaning, or for writing where there was one for reading.
+      ++known->users;
+      int other = fd;
+      if (writable && !known->writable) {
+        std::swap(known->fd, other);
+        known->writable = true;
+      }
+      try {
+        known->more.push_back(other);
+      } catch (std::bad_alloc const&) {  // stays open for ever: to close it would cost us our locks
+      }
+      return known;
+    }
+    detail::must_be_file(info, path);
+    auto made = std::make_unique<named_file>();
+    made->device = info.st_dev;
+    made->number = info.st_ino;
+    made->fd = fd;
+    made->writable = writable;
+    made->users = 1;
+    for (living const* one = living_; one != nullptr; one = one->next) {
+      if (!lock_identity(fd, F_RDLCK, one->id)) detail::throw_named("fcntl(F_SETLK)", path);
+    }
+    made->next = named_;
+    named_ = made.release();
+    return named_;
+  }
+
+  /// One of those who use a file.
+  class named_use {
+   public:
+    named_use() = default;
+    named_use(named_use&& other) noexcept : file_(std::exchange(other.file_, nullptr)) {}
+    named_use& operator=(named_use const&) = delete;
+    ~named_use() {
+      if (file_ == nullptr) return;
+      std::scoped_lock hold{living_lock_};
+      if (--file_->users > 0) return;
+      named_file** link = &named_;
+      while (*link != file_) link = &(*link)->next;
+      *link = file_->next;
+      ::close(file_->fd);
+      for (int const fd : file_->more) ::close(fd);
+      delete file_;
+    }
+
+    explicit operator bool() const noexcept { return file_ != nullptr; }
+    void take(named_file* file) noexcept { file_ = file; }
+    std::uintptr_t release() noexcept { return reinterpret_cast<std::uintptr_t>(std::exchange(file_, nullptr)); }
+    [[nodiscard]] int fd() const {
+      std::scoped_lock hold{living_lock_};  // another thread may open it for writing
+      return file_->fd;
+    }
+
+   private:
+    named_file* file_ = nullptr;
+  };
+
+  /// Nothing when there is no such name. A thing that is not a file is not opened: that could have effects.
+  static named_use use_named(std::string const& path, bool writable) {
+    watch_forks();
+    named_use file;
+    std::scoped_lock hold{living_lock_};
+    auto const info = detail::named_info(path);
+    if (!info) return file;
+    detail::must_be_file(*info, path);
+    named_file* const known = find_named(*info);
+    if (known != nullptr && (known->writable || !writable)) {
+      ++known->users;
+      file.take(known);
+      return file;
+    }
+    detail::scoped_fd opened{detail::open_named(path, writable ? O_RDWR : O_RDONLY)};
+    if (opened.get() < 0 && errno == ENOENT) return file;
+    if (opened.get() < 0) detail::throw_named("open", path);
+    file.take(add_named(opened.get(), writable, path));
+    opened.release();
+    return file;
+  }
+
+  /// Whether a draft's maker is gone is asked of its lock, which we must not have ourselves on that file.
+  static void remove_stale_draft(std::string const& draft, struct stat const& info) noexcept {
+    std::scoped_lock hold{living_lock_};
+    named_file const* const known = find_named(info);
+    if (info.st_nlink > 1)  // whole: it has its name already
+      ::unlink(draft.c_str());
+    else if (known == nullptr)
+      detail::named_draft::remove_if_free(draft);
+    else if (!locked_elsewhere(known->fd, static_cast<std::uint64_t>(detail::named_byte::draft)))
+      ::unlink(draft.c_str());
+  }
+
+  struct removal {
+    int fd;
+    removal(int file, std::string const& path) : fd(file) {
+      while (removing_.exchange(true, std::memory_order_acquire)) nap(std::chrono::microseconds{100}, never);
+      // Two who each hold nothing else cannot be in each other's way, but the system may take threads of a process
+      // for one and believe so.
+      while (!detail::lock_named(fd, detail::named_byte::removal, F_WRLCK, true)) {
+        if (errno == EDEADLK) {
+          nap(std::chrono::microseconds{100}, never);
+          continue;
+        }
+        int const why = errno;
+        removing_.store(false, std::memory_order_release);
+        detail::throw_named("fcntl(F_SETLKW)", path, why);
+      }
+    }
+    removal(removal const&) = delete;
+    removal& operator=(removal const&) = delete;
+    ~removal() {
+      detail::lock_named(fd, detail::named_byte::removal, F_UNLCK, false);
+      removing_.store(false, std::memory_order_release);
+    }
+  };
+
+  /// Where named memory lies here, for wait and wake.
+  struct named_range {
+    std::byte const* base;
+    named_range(std::byte const* memory, std::size_t size) : base(memory) {
+      std::scoped_lock hold{living_lock_};
+      named_ranges_.add(memory, size);
+    }
+    named_range(named_range const&) = delete;
+    named_range& operator=(named_range const&) = delete;
+    ~named_range() {
+      if (base == nullptr) return;
+      std::scoped_lock hold{living_lock_};
+      named_ranges_.drop(base);
+    }
+    void stay() noexcept { base = nullptr; }
+  };
 
   static long process_number() noexcept {
     long number = process_number_.load(std::memory_order_relaxed);
@@ -3091,6 +4066,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
   }
 
   static inline thread_local std::uint64_t self_ = 0;
+  static inline std::atomic<std::uint64_t> process_self_{0};
   static inline thread_local int start_depth_ = 0;
   static inline detail::lasting_mutex start_lock_;
 
@@ -3107,6 +4083,10 @@ struct posix_backend : detail::unix_common<posix_backend> {
   static inline int family_file_ = -1;
   static inline family_segment family_{};
   static inline std::atomic<bool> family_ready_{false};
+  static inline std::atomic<std::byte*> read_view_{nullptr};
+  static inline named_file* named_ = nullptr;
+  static inline detail::named_ranges named_ranges_;
+  static inline std::atomic<bool> removing_{false};
   static inline int gate_pipes_[gate_buckets][gates_per_bucket][2]{};
   static inline bool gates_made_ = false;
 };
@@ -3125,6 +4105,7 @@ static_assert(forking_backend<posix_backend>);
 #include <link.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -3155,6 +4136,12 @@ struct linux_backend : detail::unix_common<linux_backend> {
     return self_;
   }
 
+  /// The first thread's number stands for the process, and a bit says that the process is meant.
+  static std::uint64_t process_self() noexcept {
+    auto const pid = static_cast<std::uint64_t>(::getpid());
+    return process_bit | ((start_time("/proc/self/stat").ticks << tid_bits | pid) & id_mask);
+  }
+
   static bool alive(std::uint64_t id) noexcept {
     auto const tid = static_cast<int>(id & ((1ULL << tid_bits) - 1));
     char path[32] = "/proc/";
@@ -3167,7 +4154,9 @@ struct linux_backend : detail::unix_common<linux_backend> {
     auto const found = start_time(path);
     // Not readable: gone, or hidden from us (hidepid). Only the number can be asked about then.
     if (!found.read) return ::kill(tid, 0) == 0 || errno == EPERM;
-    return !found.ended && ((found.ticks << tid_bits | static_cast<std::uint64_t>(tid)) & id_mask) == id;
+    if (((found.ticks << tid_bits | static_cast<std::uint64_t>(tid)) & id_mask) != (id & id_mask)) return false;
+    // A process whose first thread has ended looks like one that has; but then it has others.
+    return !found.ended || ((id & process_bit) != 0 && found.threads > 1);
   }
 
   // --- parking
@@ -3230,6 +4219,71 @@ struct linux_backend : detail::unix_common<linux_backend> {
     auto const to = (reinterpret_cast<std::uintptr_t>(memory) + size) / page * page;
     if (from < to) ::madvise(memory + (from - reinterpret_cast<std::uintptr_t>(memory)), to - from, MADV_REMOVE);
   }
+
+  static family_segment family_read_only() {
+    auto const whole = family();
+    if (auto* const there = read_view_.load(std::memory_order_acquire)) return {there, whole.size};
+    std::scoped_lock hold{life_lock_};
+    auto* view = read_view_.load(std::memory_order_relaxed);
+    if (view == nullptr) {
+      view = segment_map(family_fd_, whole.size, false);
+      ::madvise(view, whole.size, MADV_DONTDUMP);
+      read_view_.store(view, std::memory_order_release);
+    }
+    return {view, whole.size};
+  }
+
+  // --- named memory: a file without a name until it is whole, so that a dead maker leaves nothing. Futexes and
+  // identities know no families.
+
+  static constexpr bool named_survives = true;
+
+  static std::optional<named_memory> name_create(std::string_view called, std::size_t size, unsigned mode,
+                                                 void (*fill)(std::byte*, void*), void* context) {
+    auto const path = detail::named_path(called);
+    detail::check_named_size(size);
+    if (detail::named_info(path)) return std::nullopt;
+    detail::scoped_fd const file{open_nameless()};
+    if (file.get() < 0) return create_from_draft(path, size, mode, fill, context);
+    auto view = detail::fill_named(file.get(), path, size, mode, fill, context);
+    char own[40];
+    own_path(own, file.get());
+    if (::linkat(AT_FDCWD, own, AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0) return view.release(0);
+    if (errno == EEXIST) return std::nullopt;
+    detail::throw_named("linkat", path);
+  }
+
+  static std::optional<named_memory> name_open(std::string_view called, bool writable) {
+    auto const path = detail::named_path(called);
+    detail::scoped_fd const file{open_existing(path, writable ? O_RDWR : O_RDONLY)};
+    if (file.get() < 0) return std::nullopt;
+    auto const size = static_cast<std::size_t>(detail::info_of(file.get(), path).st_size);
+    return detail::named_view(file.get(), size, writable, path).release(0);
+  }
+
+  /// Who removes a name has its file locked meanwhile.
+  static bool name_remove(std::string_view called, bool (*wanted)(std::byte const*, std::size_t, void*),
+                          void* context) {
+    auto const path = detail::named_path(called);
+    for (;;) {
+      detail::scoped_fd const file{open_existing(path, O_RDONLY)};
+      if (file.get() < 0) return false;
+      file_hold const hold{file.get(), path};
+      // Somebody may have removed it before we had the lock, and somebody else made another.
+      auto const info = detail::info_of(file.get(), path);
+      auto const present = detail::named_info(path);
+      if (!present) return false;
+      if (!detail::same_file(info, *present)) continue;
+      auto const size = static_cast<std::size_t>(info.st_size);
+      detail::named_view const view{file.get(), size, false, path};
+      if (!wanted(view.base(), size, context)) return false;
+      if (::unlink(path.c_str()) == 0) return true;
+      if (errno == ENOENT) return false;
+      detail::throw_named("unlink", path);
+    }
+  }
+
+  static void name_close(named_memory const& named) noexcept { segment_unmap(named.base, named.size); }
 
   // --- children
 
@@ -3347,7 +4401,8 @@ struct linux_backend : detail::unix_common<linux_backend> {
   friend unix_common<linux_backend>;
 
   static constexpr int tid_bits = 22;  // PID_MAX_LIMIT is 2^22
-  static constexpr std::uint64_t id_mask = (1ULL << 62) - 1;
+  static constexpr std::uint64_t process_bit = 1ULL << 61;
+  static constexpr std::uint64_t id_mask = process_bit - 1;
 
   static void raw_pipe(int (&ends)[2]) {
     if (::pipe2(ends, O_CLOEXEC) != 0) detail::throw_errno("pipe2");
@@ -3373,6 +4428,7 @@ struct linux_backend : detail::unix_common<linux_backend> {
   struct stat_line {
     bool read = false;
     bool ended = false;
+    long threads = 0;
     std::uint64_t ticks = 0;
   };
 
@@ -3395,6 +4451,7 @@ struct linux_backend : detail::unix_common<linux_backend> {
           for (int field = 3; field < 22 && at != nullptr; ++field) {
             at = std::strchr(at, ' ');
             if (at != nullptr) ++at;
+            if (at != nullptr && field + 1 == 20) found.threads = std::strtol(at, nullptr, 10);
           }
           if (at != nullptr) found.ticks = std::strtoull(at, nullptr, 10);
         }
@@ -3491,19 +4548,73 @@ struct linux_backend : detail::unix_common<linux_backend> {
     family_ready_.store(true, std::memory_order_release);
   }
 
+  /// "/proc/self/fd/N"
+  static void own_path(char (&into)[40], int fd) noexcept {
+    std::memcpy(into, "/proc/self/fd/", 14);
+    char digits[12];
+    int n = 0;
+    for (int rest = fd; rest > 0; rest /= 10) digits[n++] = static_cast<char>('0' + rest % 10);
+    char* at = into + 14;
+    while (n > 0) *at++ = digits[--n];
+    *at = '\0';
+  }
+
+  // --- named memory
+
+  /// -1 where a file cannot be without a name, or not be given one later.
+  static int open_nameless() {
+    detail::scoped_fd file{detail::open_named(std::string(detail::named_directory()) + "/.", O_TMPFILE | O_RDWR)};
+    char own[40];
+    own_path(own, file.get());
+    if (file.get() < 0 || ::access(own, F_OK) != 0) return -1;
+    return file.release();
+  }
+
+  static std::optional<named_memory> create_from_draft(std::string const& path, std::size_t size, unsigned mode,
+                                                       void (*fill)(std::byte*, void*), void* context) {
+    auto const tag = detail::named_draft::tag_of_process();
+    detail::named_draft::sweep(
+        tag, [](std::string const& draft, struct stat const&) { detail::named_draft::remove_if_free(draft); });
+    detail::named_draft draft{tag};
+    auto view = detail::fill_named(draft.fd(), path, size, mode, fill, context);
+    if (!draft.publish(path)) return std::nullopt;
+    return view.release(0);
+  }
+
+  /// -1 when there is no such name. A thing that is not a file is not opened: that could have effects.
+  static int open_existing(std::string const& path, int access) {
+    auto const info = detail::named_info(path);
+    if (!info) return -1;
+    detail::must_be_file(*info, path);
+    detail::scoped_fd file{detail::open_named(path, access)};
+    if (file.get() < 0 && errno == ENOENT) return -1;
+    if (file.get() < 0) detail::throw_named("open", path);
+    detail::must_be_file(detail::info_of(file.get(), path), path);
+    return file.release();
+  }
+
+  struct file_hold {
+    int fd;
+    file_hold(int file, std::string const& path) : fd(file) {
+      int done = 0;
+      do done = ::flock(fd, LOCK_EX);
+      while (done != 0 && errno == EINTR);
+      if (done != 0) detail::throw_named("flock", path);
+    }
+    file_hold(file_hold const&) = delete;
+    file_hold& operator=(file_hold const&) = delete;
+    /// Said, because a child that was forked meanwhile has the descriptor, and the lock with it.
+    ~file_hold() { ::flock(fd, LOCK_UN); }
+  };
+
   /// Has the kernel SIGKILL this process when the other end of `life` is closed, that is when the parent is gone:
   /// a pipe end in signal-driven mode whose signal is SIGKILL. Unlike PR_SET_PDEATHSIG this does not follow the
   /// thread that started us, and unlike a watching thread it works while we are stopped.
   static void die_with(int life, pid_t parent) noexcept {
     if (life < 0) return;
     // Owner and signal belong to the open file, which all our siblings share: a file of our own is needed.
-    char path[40] = "/proc/self/fd/";
-    char digits[12];
-    int n = 0;
-    for (int rest = life; rest > 0; rest /= 10) digits[n++] = static_cast<char>('0' + rest % 10);
-    char* at = path + 14;
-    while (n > 0) *at++ = digits[--n];
-    *at = '\0';
+    char path[40];
+    own_path(path, life);
     int const own = ::open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     bool armed = false;
     if (own >= 0) {
@@ -3658,6 +4769,7 @@ struct linux_backend : detail::unix_common<linux_backend> {
   static inline int family_fd_ = -1;
   static inline family_segment family_{};
   static inline std::atomic<bool> family_ready_{false};
+  static inline std::atomic<std::byte*> read_view_{nullptr};
 };
 
 static_assert(forking_backend<linux_backend>);
@@ -3706,38 +4818,43 @@ static_assert(backend<native_backend>);
 ///     tagged with a number up to head is freed by the next holder of get_lock;
 ///   one that is stopped anywhere holds up its own side only, and there the timed forms return in time.
 ///
-/// Sleeping: a consumer that finds nothing reads put_turn, sets getters_asleep, looks again, then parks on put_turn. A
-/// producer that finds getters_asleep set after its commit clears it, adds one to put_turn and wakes all: whoever goes
-/// back to sleep sets it again. (Both sides' accesses are sequentially consistent: one of them sees the other.) No
-/// sleeper is counted anywhere, so none that dies can be missed or waited for. The same with sides exchanged for full.
+/// Sleeping is that of sync/waiting.hpp: no sleeper is counted anywhere, so none that dies can be missed or waited for.
+/// (Both sides wake all: whoever finds nothing left goes back to sleep.)
 
 // ---- polyproc/memory/attachment.hpp
 
-/// A process's hold on one block of the arena that several processes share.
+/// A process's hold on one block of memory that several processes share: a block of the family's arena, or named memory.
 ///
-/// Each shared block starts with a header that counts the holds on it: one per attachment, and one per message that
+/// Each block of the arena starts with a header that counts the holds on it: one per attachment, and one per message that
 /// carries a handle and was not yet read (the reader's attachment takes that one over). In a process any number of
 /// handles share one attachment. The last hold that is let go frees the block. A process that is killed does not let
 /// go: its blocks stay until the family ends, when the whole segment goes; nothing outlives the last process.
 ///
 /// After a fork by polyproc the child has holds of its own on all that the parent held (taken before the fork). After a
 /// fork that polyproc did not make, the child's copies are used on the parent's hold and let go of nothing.
+///
+/// Named memory has the same header and is mapped while there are handles to it; who counts its users is the system. See
+/// memory/named.hpp.
 
 // ---- polyproc/memory/arena.hpp
 
-/// Blocks of the family's shared memory, handed out so that no kill can break the books.
+/// Blocks of the family's shared memory.
 ///
-/// The segment is divided into extents of whole pages (4096 bytes). A table of entries says what each is; entry
-/// order means nothing. All-zero memory is an arena without blocks, so nobody has to initialise it.
+///   [backend's own | head of the books, one page | table of the books | pages ...]      the books: memory/extents.hpp
+
+// ---- polyproc/memory/extents.hpp
+
+/// Books of what is in use of a range of shared memory, kept so that no kill can break them.
 ///
-///   [backend's own | head: lock, top, log | table of entries | pages ...]
+/// The range is divided into units; a table of entries says what each extent of units is, and entry order means nothing.
+/// All-zero books are those of a range of which nothing is in use, so nobody has to initialise them.
 ///
 /// Protocol. Only the holder of head.lock writes head and table. A change of several entries is one commit: the new
 /// contents of at most three entries and of `top` are written to the log, then log.count is stored (the commit
 /// point), then they are applied, then log.count is zeroed. A death before the commit leaves the table as it was; a
 /// death after it is finished by the next holder, who applies the log again (applying twice changes nothing more).
-/// A block that was given out belongs to whoever holds its offset; what becomes of blocks whose holder died is said
-/// where they are used: the `tag` says for whom a block was taken, so that its survivors can find and free it.
+/// An extent that was given out belongs to whoever knows where it is; what becomes of extents whose user died is said
+/// where they are used: the `tag` says for whom one was taken, so that its survivors can find and free it.
 
 // ---- polyproc/sync/owner_lock.hpp
 
@@ -3767,12 +4884,11 @@ static_assert(backend<native_backend>);
 
 // ---- polyproc/sync/waiting.hpp
 
-/// How to wait. Looking a few times with a yield between the looks, then parking, is 5 to 30 times faster than
-/// parking at once when the other side is awake; and it burns time when it is not. So the number of looks
-/// follows what has paid off: it grows while looking succeeds and falls to almost nothing while it does not
-/// (an idle consumer, or one processor shared by both sides).
+/// How to wait: policies, and the sleepers that locks and queues are made of.
 
-namespace polyproc::inline v0_1::detail {
+namespace polyproc::inline v0_1 {
+
+namespace detail {
 
 /// A sleeper behind something that somebody holds looks again at least this often, because its holder may have
 /// died, or the one who was woken instead of it.
@@ -3782,6 +4898,10 @@ inline constexpr std::chrono::milliseconds holder_recheck{10};
 /// brought it may have died between bringing it and waking.
 inline constexpr std::chrono::milliseconds idle_recheck{500};
 
+/// Looking a few times with a yield between the looks, then parking, is 5 to 30 times faster than parking at once when
+/// the other side is awake; and it burns time when it is not. So the number of looks follows what has paid off: it grows
+/// while looking succeeds and falls to almost nothing while it does not (an idle consumer, or one processor shared by
+/// both sides).
 template <sync_backend Backend>
 class adaptive_look {
  public:
@@ -3815,6 +4935,50 @@ adaptive_look<Backend>& look() noexcept {
   return mine;
 }
 
+}  // namespace detail
+
+/// How a thread waits for what is not there yet: a policy of every lock.
+namespace waiting {
+
+/// Parks at once: costs no processor time, and a wake of the kernel's (some 5 to 15 microseconds) each time.
+struct block {
+  template <sync_backend, class Ready>
+  static bool look(Ready&& ready) {
+    return ready();
+  }
+  template <sync_backend Backend>
+  static void park(typename Backend::template atomic<std::uint32_t> const& word, std::uint32_t seen, time_point until) {
+    Backend::wait(word, seen, until);
+  }
+  static constexpr bool parks = true;
+};
+
+/// Looks for as long as that has paid off lately, then parks. The default.
+struct adaptive : block {
+  template <sync_backend Backend, class Ready>
+  static bool look(Ready&& ready) {
+    return detail::look<Backend>()(ready);
+  }
+};
+
+/// Never parks; gives way to others between looks. For threads that have a processor each and wait for very short
+/// times. All who use the same lock do so.
+struct spin {
+  template <sync_backend, class Ready>
+  static bool look(Ready&& ready) {
+    return ready();
+  }
+  template <sync_backend Backend>
+  static void park(typename Backend::template atomic<std::uint32_t> const& word, std::uint32_t seen, time_point until) {
+    while (word.load(std::memory_order_acquire) == seen && Backend::now() < until) Backend::yield();
+  }
+  static constexpr bool parks = false;
+};
+
+}  // namespace waiting
+
+namespace detail {
+
 /// The earlier of a deadline and a moment from now.
 template <sync_backend Backend>
 time_point no_later_than(time_point deadline, std::chrono::milliseconds from_now) noexcept {
@@ -3840,7 +5004,70 @@ time_point deadline_at(std::chrono::time_point<Clock, Duration> when) {
   }
 }
 
-}  // namespace polyproc::inline v0_1::detail
+/// Those who wait until something is so, with nothing in shared memory that the death of one of them could break.
+///
+/// Protocol. A sleeper reads `turn`, sets `asleep`, looks again whether it may go on, and parks on the value of `turn` it
+/// read. A waker makes the thing so, and if it finds `asleep` set clears it, adds one to `turn` and wakes. Both look at
+/// the other's word after having written their own, all in the one order of sequentially consistent accesses: so either
+/// the waker sees `asleep`, or the sleeper sees that the thing is so. A waker that saw `asleep` has changed `turn`
+/// after the sleeper read it (the park returns at once), or the sleeper set it for the next waker.
+///
+/// wake_all: whoever goes back to sleep sets `asleep` again. wake_one: `asleep` is clear although others may still sleep,
+/// and wakers in that time wake nobody; so the one that was woken sets it again when it is done (pass_on), and wakes the
+/// next one if there is something left for it.
+///
+/// What a death leaves: a sleeper: `asleep`, which costs the next waker one call. A waker between its change and the wake,
+/// or one that was woken and had to pass on: sleepers that find out when they look again, `recheck` after they parked.
+template <sync_backend Backend, class Waiting = waiting::block>
+class sleepers {
+ public:
+  void wake_all() noexcept {
+    if (asleep_.load() == 0) return;
+    asleep_.store(0);
+    turn_.fetch_add(1);
+    if constexpr (Waiting::parks) Backend::wake_all(turn_);
+  }
+
+  void wake_one() noexcept {
+    if (asleep_.load() == 0 || asleep_.exchange(0) == 0) return;
+    turn_.fetch_add(1);
+    if constexpr (Waiting::parks) Backend::wake_one(turn_);
+  }
+  /// For one that has slept since the last wake_one, when it is done; `more`: whether the next one could go on.
+  template <class More>
+  void pass_on(More&& more) noexcept {
+    asleep_.store(1);
+    if (more()) wake_one();
+  }
+
+  enum class slept : std::uint8_t {
+    woken,  ///< Or for no reason: look again.
+    long_,  ///< For all of `recheck`: time to ask whether somebody has died.
+    late,   ///< The deadline has passed; ready() was false after that.
+  };
+  /// Sleeps, unless ready() is true, until woken, for `recheck`, or until the deadline. ready() must read what it looks at
+  /// with sequentially consistent loads.
+  template <class Ready>
+  slept sleep(time_point deadline, std::chrono::milliseconds recheck, Ready&& ready) {
+    if (Waiting::template look<Backend>(ready)) return slept::woken;
+    auto const turn = turn_.load();
+    asleep_.store(1);
+    auto const now = Backend::now();
+    bool const late = deadline != never && now >= deadline;
+    if (ready()) return slept::woken;
+    if (late) return slept::late;
+    auto const until = std::min(deadline, now + recheck);
+    Waiting::template park<Backend>(turn_, turn, until);
+    return until == deadline || Backend::now() < until ? slept::woken : slept::long_;
+  }
+
+ private:
+  typename Backend::template atomic<std::uint32_t> asleep_{0};
+  typename Backend::template atomic<std::uint32_t> turn_{0};
+};
+
+}  // namespace detail
+}  // namespace polyproc::inline v0_1
 
 namespace polyproc::inline v0_1::detail {
 
@@ -3851,7 +5078,7 @@ enum class lock_outcome : std::uint8_t {
   already_mine,  ///< The calling thread has it.
 };
 
-template <sync_backend Backend>
+template <sync_backend Backend, class Waiting = waiting::adaptive>
 class owner_lock {
  public:
   /// Never waits, except that it asks whether the holder is alive.
@@ -3882,7 +5109,7 @@ class owner_lock {
     auto const before = word_.exchange(seen & dirty_bit, std::memory_order_acq_rel);
     if ((before & sleepers_bit) != 0) {
       turn_.fetch_add(1, std::memory_order_release);
-      Backend::wake_one(turn_);
+      if constexpr (Waiting::parks) Backend::wake_one(turn_);
     }
     return true;
   }
@@ -3933,7 +5160,7 @@ class owner_lock {
   lock_outcome lock_slowly(std::uint64_t me, std::uint64_t seen, time_point deadline) noexcept {
     auto outcome = attempt(me, seen, 0);
     if (outcome != lock_outcome::not_locked) return outcome;
-    if (look<Backend>()([&] {
+    if (Waiting::template look<Backend>([&] {
           seen = word_.load(std::memory_order_relaxed);
           outcome = attempt(me, seen, 0);
           return outcome != lock_outcome::not_locked;
@@ -3956,7 +5183,7 @@ class owner_lock {
                                        std::memory_order_relaxed))
         continue;
       auto const until = no_later_than<Backend>(deadline, holder_recheck);
-      Backend::wait(turn_, turn, until);
+      Waiting::template park<Backend>(turn_, turn, until);
       suspect = Backend::now() >= until;
     }
   }
@@ -3966,12 +5193,12 @@ class owner_lock {
 };
 
 /// Holds an owner_lock whose data any new holder can put right by itself.
-template <sync_backend Backend>
+template <sync_backend Backend, class Waiting = waiting::adaptive>
 class repairing_hold {
  public:
   /// Locks; after a holder's death runs repair() first. False (see owns) when the deadline came first.
   template <class Repair>
-  repairing_hold(owner_lock<Backend>& lock, time_point deadline, Repair&& repair) : lock_(&lock) {
+  repairing_hold(owner_lock<Backend, Waiting>& lock, time_point deadline, Repair&& repair) : lock_(&lock) {
     switch (lock.lock_until(deadline)) {
       case lock_outcome::locked: return;
       case lock_outcome::locked_dirty:
@@ -3991,28 +5218,199 @@ class repairing_hold {
   [[nodiscard]] bool owns() const noexcept { return lock_ != nullptr; }
 
  private:
-  owner_lock<Backend>* lock_;
+  owner_lock<Backend, Waiting>* lock_;
 };
 
 }  // namespace polyproc::inline v0_1::detail
 
-#include <algorithm>
-#include <bit>
-#include <cstring>
 #include <limits>
 #include <new>
 
 namespace polyproc::inline v0_1::detail {
 
-/// For whom a block was taken: `owner` is the offset of the object it serves (0: nobody), `number` orders the blocks
-/// of one owner.
+/// For whom an extent was taken: `owner` is the offset of the object it serves (0: nobody), `number` orders the extents of
+/// one owner.
 struct block_tag {
   std::uint64_t owner = 0;
   std::uint64_t number = 0;
   friend bool operator==(block_tag const&, block_tag const&) = default;
 };
 
-template <backend Backend>
+template <sync_backend Backend>
+class extents {
+ public:
+  static constexpr std::uint32_t none = ~0U;
+  enum state : std::uint32_t { unused = 0, vacant = 1, used = 2 };
+
+  struct entry {
+    std::uint32_t first;
+    std::uint32_t units;
+    block_tag tag;
+    std::uint32_t state;
+    std::uint32_t spare;
+  };
+  struct log_record {
+    std::uint32_t index;
+    entry contents;
+  };
+  struct header {
+    owner_lock<Backend> lock;
+    std::uint32_t top;      // units [top, end) were never given out
+    std::uint32_t entries;  // entries [entries, most_entries) were never used
+    typename Backend::template atomic<std::uint32_t> log_count;
+    std::uint32_t log_top;
+    log_record log[3];
+  };
+
+  /// A view of books that lie in shared memory: `most_entries` of table, `end` units in all.
+  extents(header& head, entry* table, std::uint32_t most_entries, std::uint32_t end) noexcept
+      : head_(&head), table_(table), most_entries_(most_entries), end_(end) {}
+
+  /// Everything below is for one who holds this.
+  repairing_hold<Backend> lock(time_point deadline = never) {
+    return {head_->lock, deadline, [this] { apply(); }};
+  }
+
+  /// A range in use with that tag: its first unit. `none`: there is no room for it, in the range or in the table.
+  std::uint32_t take(std::uint32_t units, block_tag tag) noexcept {
+    auto best = none;
+    for (std::uint32_t i = 0; i < head_->entries; ++i) {
+      auto const& e = table_[i];
+      if (e.state == vacant && e.units >= units && (best == none || e.units < table_[best].units)) best = i;
+      if (best != none && table_[best].units == units) break;
+    }
+    begin_change();
+    if (best == none) {
+      auto const index = fresh_entry();
+      auto const first = head_->top;
+      if (index == none || units > end_ - first) return none;
+      stage(index, {first, units, tag, used, 0});
+      new_top_ = first + units;
+      commit();
+      return first;
+    }
+    auto const old = table_[best];
+    auto const rest = old.units == units ? none : fresh_entry();
+    // Without an entry for the rest the whole extent is given: wasteful, but right.
+    stage(best, {old.first, rest == none ? old.units : units, tag, used, 0});
+    if (rest != none) stage(rest, {old.first + units, old.units - units, {}, vacant, 0});
+    commit();
+    return old.first;
+  }
+
+  /// The entry in use that starts at that unit.
+  [[nodiscard]] std::uint32_t find(std::uint32_t first) const noexcept {
+    for (std::uint32_t i = 0; i < head_->entries; ++i)
+      if (table_[i].state == used && table_[i].first == first) return i;
+    return none;
+  }
+  [[nodiscard]] std::uint32_t count() const noexcept { return head_->entries; }
+  [[nodiscard]] entry const& at(std::uint32_t index) const noexcept { return table_[index]; }
+
+  /// Entry `index`, which is in use, becomes vacant, as one with its vacant neighbours.
+  void give(std::uint32_t index) noexcept {
+    auto const freed = table_[index];
+    begin_change();
+    auto before = none;
+    auto after = none;
+    for (std::uint32_t i = 0; i < head_->entries; ++i) {
+      auto const& e = table_[i];
+      if (e.state != vacant) continue;
+      if (e.first + e.units == freed.first) before = i;
+      if (freed.first + freed.units == e.first) after = i;
+    }
+    entry merged{freed.first, freed.units, {}, vacant, 0};
+    if (before != none) {
+      merged.first = table_[before].first;
+      merged.units += table_[before].units;
+      stage(before, {});
+    }
+    if (after != none) {
+      merged.units += table_[after].units;
+      stage(after, {});
+    }
+    if (merged.first + merged.units == head_->top) {
+      new_top_ = merged.first;
+      merged = {};
+    }
+    stage(index, merged);
+    commit();
+  }
+
+  /// Units in use.
+  [[nodiscard]] std::uint64_t in_use() const noexcept {
+    std::uint64_t units = 0;
+    for (std::uint32_t i = 0; i < head_->entries; ++i)
+      if (table_[i].state == used) units += table_[i].units;
+    return units;
+  }
+
+  /// Whether the extents in the table cover [0, top) without gap or overlap, and no two vacant ones touch.
+  [[nodiscard]] bool sound() const noexcept {
+    std::uint64_t at = 0;
+    bool after_vacant = false;
+    while (at < head_->top) {
+      auto next = none;
+      for (std::uint32_t i = 0; i < head_->entries; ++i) {
+        auto const& e = table_[i];
+        if (e.state == unused || e.first != at) continue;
+        if (next != none) return false;
+        next = i;
+      }
+      if (next == none || table_[next].units == 0) return false;
+      bool const vacant_here = table_[next].state == vacant;
+      if (vacant_here && after_vacant) return false;
+      after_vacant = vacant_here;
+      at += table_[next].units;
+    }
+    return at == head_->top && !after_vacant;
+  }
+
+ private:
+  [[nodiscard]] std::uint32_t fresh_entry() const noexcept {
+    for (std::uint32_t i = 0; i < head_->entries; ++i)
+      if (table_[i].state == unused) return i;
+    return head_->entries < most_entries_ ? head_->entries : none;
+  }
+
+  void begin_change() noexcept {
+    staged_ = 0;
+    new_top_ = head_->top;
+  }
+  void stage(std::uint32_t index, entry const& contents) noexcept { head_->log[staged_++] = {index, contents}; }
+  void commit() noexcept {
+    head_->log_top = new_top_;
+    head_->log_count.store(staged_, std::memory_order_release);
+    apply();
+  }
+  void apply() noexcept {
+    auto const staged = head_->log_count.load(std::memory_order_acquire);
+    if (staged == 0) return;
+    for (std::uint32_t i = 0; i < staged; ++i) {
+      auto const& record = head_->log[i];
+      table_[record.index] = record.contents;
+      if (record.index >= head_->entries) head_->entries = record.index + 1;
+    }
+    head_->top = head_->log_top;
+    head_->log_count.store(0, std::memory_order_release);
+  }
+
+  header* head_;
+  entry* table_;
+  std::uint32_t most_entries_;
+  std::uint32_t end_;
+  std::uint32_t staged_ = 0;
+  std::uint32_t new_top_ = 0;
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
+#include <bit>
+#include <cstring>
+
+namespace polyproc::inline v0_1::detail {
+
+template <memory_backend Backend>
 class arena {
  public:
   static constexpr std::size_t page = 4096;
@@ -4025,13 +5423,14 @@ class arena {
   static std::optional<std::uint64_t> allocate_until(std::size_t size, block_tag tag, time_point deadline) {
     if (size > std::numeric_limits<std::uint32_t>::max() * std::uint64_t{page} / 2) throw std::bad_alloc();
     auto const pages = static_cast<std::uint32_t>((std::max<std::size_t>(size, 1) + page - 1) / page);
-    auto& self = get();
-    auto const hold = self.lock(deadline);
+    auto const& self = get();
+    auto books = self.books();
+    auto const hold = books.lock(deadline);
     if (!hold.owns()) return std::nullopt;
-    auto const first = self.take(pages, tag);
-    auto* const at = self.address(first);
-    if (!Backend::commit(at, pages * page)) {
-      self.give(self.find(first));
+    auto const first = books.take(pages, tag);
+    if (first == books.none) throw std::bad_alloc();
+    if (!Backend::commit(self.address(first), pages * page)) {
+      books.give(books.find(first));
       throw std::bad_alloc();
     }
     return self.offset(first);
@@ -4040,29 +5439,31 @@ class arena {
   /// Gives back what allocate returned. Ignored when no such block is in use (it was freed by somebody who tidied up).
   /// False when the books were held by somebody until the deadline; the block is still in use then.
   static bool free(std::uint64_t offset, time_point deadline = never) noexcept {
-    auto& self = get();
-    auto const hold = self.lock(deadline);
+    auto const& self = get();
+    auto books = self.books();
+    auto const hold = books.lock(deadline);
     if (!hold.owns()) return false;
-    if (auto const index = self.find(self.first_page(offset)); index != none) self.give(index);
+    if (auto const index = books.find(self.first_page(offset)); index != books.none) self.give(books, index);
     return true;
   }
 
   /// Frees every block whose tag makes `unwanted` true. False as for free.
   template <class Unwanted>
   static bool sweep(Unwanted&& unwanted, time_point deadline = never) noexcept {
-    auto& self = get();
-    auto const hold = self.lock(deadline);
+    auto const& self = get();
+    auto books = self.books();
+    auto const hold = books.lock(deadline);
     if (!hold.owns()) return false;
-    for (std::uint32_t i = 0; i < self.head_->entries; ++i) {
-      auto const& e = self.table_[i];
-      if (e.state == used && e.tag.owner != 0 && unwanted(e.tag)) self.give(i);
+    for (std::uint32_t i = 0; i < books.count(); ++i) {
+      auto const& e = books.at(i);
+      if (e.state == books.used && e.tag.owner != 0 && unwanted(e.tag)) self.give(books, i);
     }
     return true;
   }
 
   /// Where an offset lies in this process; memory is made ready for access. `size` is what will be used of it.
   static std::byte* at(std::uint64_t offset, std::size_t size) {
-    auto& self = get();
+    auto const& self = get();
     if (offset < self.data_start_ || offset > self.segment_.size || size > self.segment_.size - offset)
       throw std::out_of_range("polyproc: a shared-memory offset lies outside of the family's memory");
     auto* const memory = self.segment_.base + offset;
@@ -4070,192 +5471,60 @@ class arena {
     return memory;
   }
 
-  /// For tests: whether the extents in the table cover [0, top) without gap or overlap, and no two vacant ones touch.
+  /// For tests.
   static bool sound() {
-    auto& self = get();
-    auto const hold = self.lock();
-    std::uint64_t at = 0;
-    bool after_vacant = false;
-    while (at < self.head_->top) {
-      auto next = none;
-      for (std::uint32_t i = 0; i < self.head_->entries; ++i) {
-        auto const& e = self.table_[i];
-        if (e.state == unused || e.first != at) continue;
-        if (next != none) return false;
-        next = i;
-      }
-      if (next == none || self.table_[next].pages == 0) return false;
-      bool const vacant_here = self.table_[next].state == vacant;
-      if (vacant_here && after_vacant) return false;
-      after_vacant = vacant_here;
-      at += self.table_[next].pages;
-    }
-    return at == self.head_->top && !after_vacant;
+    auto books = get().books();
+    auto const hold = books.lock();
+    return books.sound();
   }
-
   /// Bytes in blocks now.
   static std::size_t used_bytes() {
-    auto& self = get();
-    auto const hold = self.lock();
-    std::size_t pages = 0;
-    for (std::uint32_t i = 0; i < self.head_->entries; ++i)
-      if (self.table_[i].state == used) pages += self.table_[i].pages;
-    return pages * page;
+    auto books = get().books();
+    auto const hold = books.lock();
+    return static_cast<std::size_t>(books.in_use()) * page;
   }
 
  private:
+  using books_type = extents<Backend>;
   static constexpr std::uint32_t most_entries = 16384;
-  static constexpr std::uint32_t none = ~0U;
-  enum state : std::uint32_t { unused = 0, vacant = 1, used = 2 };
+  static_assert(sizeof(typename books_type::header) <= page && sizeof(typename books_type::entry) == 32);
 
-  struct entry {
-    std::uint32_t first;
-    std::uint32_t pages;
-    block_tag tag;
-    std::uint32_t state;
-    std::uint32_t spare;
-  };
-  struct log_record {
-    std::uint32_t index;
-    entry contents;
-  };
-  struct header {
-    owner_lock<Backend> lock;
-    std::uint32_t top;      // pages [top, end) were never given out
-    std::uint32_t entries;  // entries [entries, most_entries) were never used
-    typename Backend::template atomic<std::uint32_t> log_count;
-    std::uint32_t log_top;
-    log_record log[3];
-  };
-  static_assert(sizeof(header) <= page && sizeof(entry) == 32);
-
-  /// The books of this process: where the segment lies.
-  static arena& get() {
-    static arena mine;
+  /// Where the segment lies in this process.
+  static arena const& get() {
+    static arena const mine;
     return mine;
   }
 
   arena() : segment_(Backend::family()) {
     auto* const start = segment_.base + Backend::family_reserved;
-    constexpr std::size_t books = page + most_entries * sizeof(entry);
-    if (!Backend::commit(start, books)) throw std::bad_alloc();
-    head_ = reinterpret_cast<header*>(start);
-    table_ = reinterpret_cast<entry*>(start + page);
-    data_start_ = Backend::family_reserved + books;
+    constexpr std::size_t books_bytes = page + most_entries * sizeof(typename books_type::entry);
+    if (!Backend::commit(start, books_bytes)) throw std::bad_alloc();
+    head_ = reinterpret_cast<typename books_type::header*>(start);
+    table_ = reinterpret_cast<typename books_type::entry*>(start + page);
+    data_start_ = Backend::family_reserved + books_bytes;
     end_ = static_cast<std::uint32_t>(
         std::min<std::size_t>((segment_.size - data_start_) / page, std::numeric_limits<std::uint32_t>::max()));
   }
 
-  repairing_hold<Backend> lock(time_point deadline = never) {
-    return {head_->lock, deadline, [this] { apply(); }};
+  [[nodiscard]] books_type books() const noexcept { return {*head_, table_, most_entries, end_}; }
+  void give(books_type& books, std::uint32_t index) const noexcept {
+    // Small blocks are soon used again; large ones go back to the system at once.
+    auto const& e = books.at(index);
+    if (e.units >= 16) Backend::discard(address(e.first), std::size_t{e.units} * page);
+    books.give(index);
   }
 
   [[nodiscard]] std::byte* address(std::uint32_t first) const { return segment_.base + offset(first); }
   [[nodiscard]] std::uint64_t offset(std::uint32_t first) const { return data_start_ + std::uint64_t{first} * page; }
   [[nodiscard]] std::uint32_t first_page(std::uint64_t at) const {
-    return at < data_start_ ? none : static_cast<std::uint32_t>((at - data_start_) / page);
-  }
-
-  /// The entry in use that starts at that page.
-  [[nodiscard]] std::uint32_t find(std::uint32_t first) const {
-    for (std::uint32_t i = 0; i < head_->entries; ++i)
-      if (table_[i].state == used && table_[i].first == first) return i;
-    return none;
-  }
-  [[nodiscard]] std::uint32_t fresh_entry() const {
-    for (std::uint32_t i = 0; i < head_->entries; ++i)
-      if (table_[i].state == unused) return i;
-    return head_->entries < most_entries ? head_->entries : none;
-  }
-
-  /// A page range in use with that tag: its first page.
-  std::uint32_t take(std::uint32_t pages, block_tag tag) {
-    auto best = none;
-    for (std::uint32_t i = 0; i < head_->entries; ++i) {
-      auto const& e = table_[i];
-      if (e.state == vacant && e.pages >= pages && (best == none || e.pages < table_[best].pages)) best = i;
-      if (best != none && table_[best].pages == pages) break;
-    }
-    staged_ = 0;
-    new_top_ = head_->top;
-    if (best == none) {
-      auto const index = fresh_entry();
-      if (index == none || pages > end_ - head_->top) throw std::bad_alloc();
-      stage(index, {head_->top, pages, tag, used, 0});
-      new_top_ = head_->top + pages;
-      auto const first = head_->top;
-      commit();
-      return first;
-    }
-    auto const old = table_[best];
-    auto const rest = old.pages == pages ? none : fresh_entry();
-    // Without an entry for the rest the whole extent is given: wasteful, but right.
-    stage(best, {old.first, rest == none ? old.pages : pages, tag, used, 0});
-    if (rest != none) stage(rest, {old.first + pages, old.pages - pages, {}, vacant, 0});
-    commit();
-    return old.first;
-  }
-
-  /// Entry `index` becomes vacant, as one with its vacant neighbours.
-  void give(std::uint32_t index) {
-    auto freed = table_[index];
-    // Small blocks are soon used again; large ones go back to the system at once.
-    if (freed.pages >= 16) Backend::discard(address(freed.first), std::size_t{freed.pages} * page);
-    staged_ = 0;
-    new_top_ = head_->top;
-    auto before = none;
-    auto after = none;
-    for (std::uint32_t i = 0; i < head_->entries; ++i) {
-      auto const& e = table_[i];
-      if (e.state != vacant) continue;
-      if (e.first + e.pages == freed.first) before = i;
-      if (freed.first + freed.pages == e.first) after = i;
-    }
-    entry merged{freed.first, freed.pages, {}, vacant, 0};
-    if (before != none) {
-      merged.first = table_[before].first;
-      merged.pages += table_[before].pages;
-      stage(before, {});
-    }
-    if (after != none) {
-      merged.pages += table_[after].pages;
-      stage(after, {});
-    }
-    if (merged.first + merged.pages == head_->top) {
-      new_top_ = merged.first;
-      merged = {};
-    }
-    stage(index, merged);
-    commit();
-  }
-
-  void stage(std::uint32_t index, entry const& contents) { head_->log[staged_++] = {index, contents}; }
-
-  void commit() {
-    head_->log_top = new_top_;
-    head_->log_count.store(staged_, std::memory_order_release);
-    apply();
-  }
-
-  void apply() {
-    auto const count = head_->log_count.load(std::memory_order_acquire);
-    if (count == 0) return;
-    for (std::uint32_t i = 0; i < count; ++i) {
-      auto const& record = head_->log[i];
-      table_[record.index] = record.contents;
-      if (record.index >= head_->entries) head_->entries = record.index + 1;
-    }
-    head_->top = head_->log_top;
-    head_->log_count.store(0, std::memory_order_release);
+    return at < data_start_ ? books_type::none : static_cast<std::uint32_t>((at - data_start_) / page);
   }
 
   family_segment segment_;
-  header* head_ = nullptr;
-  entry* table_ = nullptr;
+  typename books_type::header* head_ = nullptr;
+  typename books_type::entry* table_ = nullptr;
   std::uint64_t data_start_ = 0;
   std::uint32_t end_ = 0;
-  std::uint32_t staged_ = 0;   // these two belong to the holder of head_->lock, who is a thread of this process
-  std::uint32_t new_top_ = 0;
 };
 
 }  // namespace polyproc::inline v0_1::detail
@@ -4264,8 +5533,6 @@ class arena {
 
 /// Every exception of the library. They share the base polyproc::error; failures of the operating system are
 /// std::system_error, and misuse that the program could have avoided is std::logic_error.
-
-#include <stdexcept>
 
 namespace polyproc::inline v0_1 {
 
@@ -4321,6 +5588,15 @@ class owner_died : public error {
   using error::error;
 };
 
+/// A barrier lost a member, or was told to break.
+class broken_barrier : public error {
+ public:
+  broken_barrier()
+      : error("polyproc: the barrier is broken: a member ended, gave up waiting or called abort(); call reset() when those "
+              "that are to go on are known") {}
+  using error::error;
+};
+
 /// A process could not be started, or what it was to run cannot be found in it.
 class start_error : public error {
  public:
@@ -4367,6 +5643,7 @@ class remote_error : public error {
 
 }  // namespace polyproc::inline v0_1
 
+#include <array>
 #include <memory>
 #include <mutex>
 
@@ -4430,9 +5707,54 @@ class attachment {
   attachment(attachment const&) = delete;
   attachment& operator=(attachment const&) = delete;
 
-  [[nodiscard]] std::byte* contents() const noexcept { return memory_ + shared_block_header; }
+  /// What named memory needs besides.
+  struct name_part {
+    named_memory map;
+    std::size_t header;  // bytes before the contents
+    std::string name;
+    std::array<std::byte, 16> instance;
+    bool writable;
+    bool (*end)(name_part const&);  // called by the process that created it, with its last handle; may be nullptr
+  };
+  /// Takes over what was mapped.
+  explicit attachment(name_part&& named)
+      : memory_(named.map.base), contents_(named.map.base + named.header), owner_(Backend::current_pid()),
+        named_(std::make_unique<name_part>(std::move(named))) {
+    enlist();
+  }
+  [[nodiscard]] name_part const* named() const noexcept { return named_.get(); }
+
+  [[nodiscard]] std::byte* contents() const noexcept { return contents_; }
   [[nodiscard]] std::size_t size() const noexcept { return head()->size; }
+  /// 0 for named memory.
   [[nodiscard]] std::uint64_t offset() const noexcept { return offset_; }
+
+  /// The same where it cannot be written. Throws std::system_error; handle_error when it has a name that was removed.
+  [[nodiscard]] std::byte const* contents_for_reading() const {
+    if (named_ == nullptr) return Backend::family_read_only().base + offset_ + shared_block_header;
+    if (!named_->writable) return contents_;
+    std::scoped_lock hold{registry().lock};
+    if (for_reading_.base == nullptr) {
+      auto const map = Backend::name_open(named_->name, false);
+      if (!map) throw_removed(named_->name);
+      bool const same = map->size >= named_->header && std::memcmp(map->base, memory_, named_->header) == 0;
+      if (!same) {
+        Backend::name_close(*map);
+        throw_removed(named_->name);
+      }
+      for_reading_ = *map;
+    }
+    return for_reading_.base + named_->header;
+  }
+  [[noreturn]] static void throw_removed(std::string const& name) {
+    throw handle_error("polyproc: the shared memory \"" + name +
+                       "\" was removed, or made anew, since this handle was made; open it by its name again");
+  }
+
+  [[nodiscard]] bool same_memory_as(attachment const& other) const noexcept {
+    if (named_ != nullptr && other.named_ != nullptr) return named_->instance == other.named_->instance;
+    return named_ == nullptr && other.named_ == nullptr && offset_ == other.offset_;
+  }
 
   void add_handle() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
 
@@ -4440,7 +5762,14 @@ class attachment {
   /// the blocks that were taken for it.
   void drop_handle() noexcept {
     if (handles_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    if (unlink()) let_go(*head(), offset_);
+    bool const ours = unlink();
+    if (named_ != nullptr) {
+      if (ours && named_->end != nullptr) named_->end(*named_);
+      if (for_reading_.base != nullptr) Backend::name_close(for_reading_);
+      Backend::name_close(named_->map);
+    } else if (ours) {
+      let_go(*head(), offset_);
+    }
     delete this;
   }
 
@@ -4455,15 +5784,18 @@ class attachment {
   /// back. In the child all attachments are its own.
   static void before_fork() noexcept {
     registry().lock.lock();
-    for (auto* a = registry().first; a != nullptr; a = a->next_) a->head()->holds.fetch_add(1, std::memory_order_relaxed);
+    for (auto* a = registry().first; a != nullptr; a = a->next_)
+      if (a->named_ == nullptr) a->head()->holds.fetch_add(1, std::memory_order_relaxed);
   }
   static void fork_failed() noexcept {
-    for (auto* a = registry().first; a != nullptr; a = a->next_) a->head()->holds.fetch_sub(1, std::memory_order_relaxed);
+    for (auto* a = registry().first; a != nullptr; a = a->next_)
+      if (a->named_ == nullptr) a->head()->holds.fetch_sub(1, std::memory_order_relaxed);
     registry().lock.unlock();
   }
   static void fork_succeeded() noexcept { registry().lock.unlock(); }
   static void in_forked_child() noexcept {
-    for (auto* a = registry().first; a != nullptr; a = a->next_) a->owner_ = Backend::current_pid();
+    for (auto* a = registry().first; a != nullptr; a = a->next_)
+      if (a->named_ == nullptr) a->owner_ = Backend::current_pid();
   }
 
   /// At the orderly end of a child: lets go of all, whatever handles still exist; they must not be used afterwards.
@@ -4471,7 +5803,7 @@ class attachment {
     std::scoped_lock hold{registry().lock};
     for (auto* a = std::exchange(registry().first, nullptr); a != nullptr;) {
       auto* const next = a->next_;
-      if (a->owner_ == Backend::current_pid()) let_go(*a->head(), a->offset_);
+      if (a->named_ == nullptr && a->owner_ == Backend::current_pid()) let_go(*a->head(), a->offset_);
       a->owner_ = -1;
       a->next_ = a->previous_ = nullptr;
       a = next;
@@ -4495,13 +5827,17 @@ class attachment {
   }
 
   attachment(std::uint64_t offset, std::byte* memory)
-      : offset_(offset), memory_(memory), owner_(Backend::current_pid()) {
+      : offset_(offset), memory_(memory), contents_(memory + shared_block_header), owner_(Backend::current_pid()) {
+    enlist();
+  }
+  ~attachment() = default;
+
+  void enlist() {
     std::scoped_lock hold{registry().lock};
     next_ = registry().first;
     if (next_ != nullptr) next_->previous_ = this;
     registry().first = this;
   }
-  ~attachment() = default;
 
   /// Out of the list; whether the hold is this process's own.
   bool unlink() noexcept {
@@ -4523,9 +5859,12 @@ class attachment {
 
   [[nodiscard]] header* head() const noexcept { return reinterpret_cast<header*>(memory_); }
 
-  std::uint64_t offset_;
+  std::uint64_t offset_ = 0;
   std::byte* memory_;
-  long owner_;  // the process whose hold this is
+  std::byte* contents_;
+  long owner_;  // the process whose hold this is; of named memory: that opened it
+  std::unique_ptr<name_part> named_;
+  mutable named_memory for_reading_{};
   std::atomic<std::uint32_t> handles_{1};
   attachment* next_ = nullptr;
   attachment* previous_ = nullptr;
@@ -4551,7 +5890,7 @@ class attachment_ref {
   attachment<Backend>* operator->() const noexcept { return to_; }
   explicit operator bool() const noexcept { return to_ != nullptr; }
   friend bool operator==(attachment_ref const& a, attachment_ref const& b) noexcept {
-    return a.to_ == b.to_ || (a.to_ != nullptr && b.to_ != nullptr && a.to_->offset() == b.to_->offset());
+    return a.to_ == b.to_ || (a.to_ != nullptr && b.to_ != nullptr && a.to_->same_memory_as(*b.to_));
   }
 
  private:
@@ -4559,8 +5898,6 @@ class attachment_ref {
 };
 
 }  // namespace polyproc::inline v0_1::detail
-
-#include <array>
 
 namespace polyproc::inline v0_1 {
 
@@ -4594,7 +5931,7 @@ class message_buffer {
   std::size_t size_ = 0;
 };
 
-template <backend Backend>
+template <memory_backend Backend>
 class queue_core {
  public:
   static constexpr std::uint64_t layout = 1;
@@ -4620,19 +5957,17 @@ class queue_core {
   /// Snapshots: exact at some moment during the call; never wait.
   [[nodiscard]] std::uint64_t size() const noexcept {
     for (;;) {
-      auto const taken = head_->head.load(std::memory_order_acquire);
-      auto const put = head_->tail.load(std::memory_order_acquire) >> 1;
-      if (taken == head_->head.load(std::memory_order_acquire)) return put - taken;
+      auto const taken = head_->head.load();
+      auto const put = head_->tail.load() >> 1;
+      if (taken == head_->head.load()) return put - taken;
     }
   }
-  [[nodiscard]] bool closed() const noexcept { return (head_->tail.load(std::memory_order_acquire) & 1) != 0; }
+  [[nodiscard]] bool closed() const noexcept { return (head_->tail.load() & 1) != 0; }
 
   void close() noexcept {
     head_->tail.fetch_or(1);
-    head_->put_turn.fetch_add(1);
-    Backend::wake_all(head_->put_turn);
-    head_->get_turn.fetch_add(1);
-    Backend::wake_all(head_->get_turn);
+    head_->getters.wake_all();
+    head_->putters.wake_all();
   }
 
   /// success, full, closed; timeout when the deadline of a waiting put came first. Throws std::bad_alloc, having changed
@@ -4649,13 +5984,13 @@ class queue_core {
         auto const status = put_locked(message, lock_deadline(deadline, wait));
         hold.release();
         if (status == queue_status::success) {
-          wake(head_->getters_asleep, head_->put_turn);
+          head_->getters.wake_all();
           return status;
         }
         if (status == queue_status::timeout) return wait ? status : queue_status::full;
         if (status == queue_status::closed || !wait) return status;
       }
-      if (!sleep(head_->putters_asleep, head_->get_turn, deadline, [this] { return !full_now() || closed(); }))
+      if (head_->putters.sleep(deadline, idle_recheck, [this] { return !full_now() || closed(); }) == slept::late)
         return queue_status::timeout;
     }
   }
@@ -4673,12 +6008,12 @@ class queue_core {
         auto const status = get_locked(into, lock_deadline(deadline, wait));
         hold.release();
         if (status == queue_status::success) {
-          wake(head_->putters_asleep, head_->get_turn);
+          head_->putters.wake_all();
           return status;
         }
         if (status == queue_status::closed || !wait) return status;
       }
-      if (!sleep(head_->getters_asleep, head_->put_turn, deadline, [this] { return !empty_now() || closed(); }))
+      if (head_->getters.sleep(deadline, idle_recheck, [this] { return !empty_now() || closed(); }) == slept::late)
         return queue_status::timeout;
     }
   }
@@ -4686,6 +6021,7 @@ class queue_core {
  private:
   template <class T>
   using atomic = typename Backend::template atomic<T>;
+  using slept = typename sleepers<Backend, waiting::adaptive>::slept;
 
   struct alignas(64) header {
     std::uint64_t capacity;
@@ -4696,10 +6032,8 @@ class queue_core {
     atomic<std::uint64_t> tail;
     alignas(64) owner_lock<Backend> get_lock;
     atomic<std::uint64_t> head;
-    alignas(64) atomic<std::uint32_t> getters_asleep;
-    atomic<std::uint32_t> put_turn;
-    alignas(64) atomic<std::uint32_t> putters_asleep;
-    atomic<std::uint32_t> get_turn;
+    alignas(64) sleepers<Backend, waiting::adaptive> getters;
+    alignas(64) sleepers<Backend, waiting::adaptive> putters;
     atomic<std::uint32_t> litter;  // a block of a message that is gone could not be freed at the time
   };
   enum place : std::uint32_t { in_slot, in_ring, in_block };
@@ -4724,7 +6058,7 @@ class queue_core {
 
   [[nodiscard]] bool full_now() const noexcept { return size() >= head_->capacity; }
   [[nodiscard]] bool empty_now() const noexcept {
-    return head_->head.load(std::memory_order_acquire) == head_->tail.load() >> 1;
+    return head_->head.load() == head_->tail.load() >> 1;
   }
   [[nodiscard]] slot& at(std::uint64_t n) const noexcept { return slots_[n & (head_->slots - 1)]; }
 
@@ -4815,25 +6149,6 @@ class queue_core {
       head_->litter.store(1, std::memory_order_relaxed);
   }
 
-  static void wake(atomic<std::uint32_t>& asleep, atomic<std::uint32_t>& turn) noexcept {
-    if (asleep.load() == 0) return;
-    asleep.store(0);
-    turn.fetch_add(1);
-    Backend::wake_all(turn);
-  }
-
-  /// Until ready() or for a while: true. False when the deadline has passed.
-  template <class Ready>
-  static bool sleep(atomic<std::uint32_t>& asleep, atomic<std::uint32_t>& turn, time_point deadline, Ready&& ready) {
-    if (look<Backend>()(ready)) return true;
-    auto const seen = turn.load();
-    asleep.store(1);
-    if (ready()) return true;
-    if (deadline != never && Backend::now() >= deadline) return false;
-    Backend::wait(turn, seen, no_later_than<Backend>(deadline, idle_recheck));
-    return true;
-  }
-
   header* head_;
   slot* slots_;
   std::byte* ring_;
@@ -4845,8 +6160,224 @@ class queue_core {
 
 // ---- polyproc/memory/handle.hpp
 
-/// How a handle to something in the family's shared memory travels: as its offset, with a hold that the reader takes
-/// over. What a sender encodes but does not send lets go of its holds again (writer's discard list).
+/// How a handle to something in shared memory travels.
+///
+/// To a block of the family's memory: as its offset, with a hold that the reader takes over. What a sender encodes but does
+/// not send lets go of its holds again (writer's discard list). To named memory: as its name, and which of those who ever
+/// had that name it is; the reader opens it.
+
+// ---- polyproc/memory/named.hpp
+
+/// Shared memory with a name, for programs that do not come from one family.
+///
+///   [block_header : 64 | named_header : 64 | contents]
+///
+/// A name appears with all of that in place, in one step of the backend's (name_create), so nobody ever sees it half made,
+/// and a creator that dies leaves none. Whoever opens it believes nothing: mark, version, backend, size and type are
+/// compared first, and each mismatch is refused with a sentence.
+///
+/// lifetime::owner: the creator's last handle removes the name. When it died instead, the name is left, and says whose it
+/// was: the next one who opens or creates it finds the owner dead and removes it, by name_remove, which looks at
+/// what the name means at that very moment, so that two who do so at once cannot remove a successor's.
+
+// ---- polyproc/version.hpp
+
+/// The version, here and nowhere else: CMake, Meson, the Conan recipe and the tests read it from these lines.
+
+namespace polyproc::inline v0_1 {
+
+inline constexpr int version_major = 0;
+inline constexpr int version_minor = 1;
+inline constexpr int version_patch = 0;
+
+}  // namespace polyproc::inline v0_1
+
+#include <system_error>
+
+namespace polyproc::inline v0_1 {
+
+/// How long a name lives. (On Windows no name outlives its last user.)
+enum class lifetime : std::uint32_t {
+  until_removed,  ///< Until somebody calls remove(), or the system restarts.
+  owner,          ///< As until_removed, but no longer than the process that created it.
+};
+
+struct name_options {
+  /// Who may open it: permission bits of a Unix file, whatever the umask says. Without meaning on Windows, where it is
+  /// the session's.
+  unsigned permissions = 0600;
+  polyproc::lifetime lifetime = polyproc::lifetime::until_removed;
+};
+
+namespace detail {
+
+struct named_header {
+  std::uint64_t owner;  // process_self of the creator
+  std::array<std::byte, 16> instance;
+  std::uint32_t lifetime;
+  std::uint32_t version;
+  std::array<char, 16> backend;
+};
+
+template <backend Backend>
+class named_block {
+ public:
+  using attachment_type = attachment<Backend>;
+  static constexpr std::size_t contents_at = 2 * shared_block_header;
+  static_assert(sizeof(named_header) <= shared_block_header);
+
+  /// What is to be in the memory.
+  struct kind {
+    std::uint64_t fingerprint;
+    std::uint64_t layout;
+    char const* what;
+  };
+
+  /// fill(contents) writes what is in it; what it throws is passed on, and there is no name then. nullptr if the name
+  /// exists. Throws std::system_error, std::invalid_argument.
+  template <class Fill>
+  static attachment_type* create(std::string_view name, std::size_t size, kind k, name_options options, Fill&& fill) {
+    struct order {
+      kind what;
+      name_options options;
+      std::size_t size;
+      Fill& fill;
+      named_header made;
+    } job{k, options, size, fill, {}};
+    Backend::random(std::span<std::byte>(job.made.instance));
+    job.made.owner = Backend::process_self();
+    job.made.lifetime = static_cast<std::uint32_t>(options.lifetime);
+    job.made.version = version_number;
+    job.made.backend = padded_name();
+    auto const write = [](std::byte* memory, void* context) {
+      auto const& todo = *static_cast<order*>(context);
+      auto& head = *reinterpret_cast<block_header<Backend>*>(memory);
+      head.fingerprint = todo.what.fingerprint;
+      head.size = todo.size;
+      head.layout = todo.what.layout;
+      std::memcpy(memory + shared_block_header, &todo.made, sizeof todo.made);
+      todo.fill(memory + contents_at);
+      head.magic = block_header<Backend>::magic_value;
+    };
+    for (bool again = true;; again = false) {
+      if (size > std::numeric_limits<std::size_t>::max() - contents_at) throw std::bad_alloc();
+      if (auto const map = Backend::name_create(name, size + contents_at, options.permissions, write, &job)) {
+        auto* const end = options.lifetime == lifetime::owner ? &remove_own : nullptr;
+        return attach({*map, contents_at, std::string(name), job.made.instance, true, end});
+      }
+      if (!again || !reclaim(name)) return nullptr;
+    }
+  }
+
+  /// nullptr if there is no such name. Throws handle_error when it is something else, std::system_error.
+  static attachment_type* open(std::string_view name, kind k, bool writable) {
+    for (;;) {
+      opened const map(Backend::name_open(name, writable));
+      if (!map.here) return nullptr;
+      if (is_abandoned(*map.here)) {
+        // On some systems the name stays while others have it open: it is as good as gone all the same.
+        if (!remove_same(name, *map.here)) return nullptr;
+        continue;
+      }
+      auto const head = check(name, *map.here, k);
+      auto const taken = *std::exchange(map.here, std::nullopt);
+      return attach({taken, contents_at, std::string(name), head.instance, writable, nullptr});
+    }
+  }
+
+  static bool remove(std::string_view name) {
+    return Backend::name_remove(name, [](std::byte const*, std::size_t, void*) { return true; }, nullptr);
+  }
+
+ private:
+  static constexpr std::uint32_t version_number = version_major * 10000 + version_minor * 100;
+
+  static attachment_type* attach(typename attachment_type::name_part&& part) {
+    auto const map = part.map;
+    try {
+      return new attachment_type(std::move(part));
+    } catch (...) {
+      Backend::name_close(map);
+      throw;
+    }
+  }
+
+  static std::array<char, 16> padded_name() {
+    std::array<char, 16> text{};
+    Backend::name.copy(text.data(), text.size());
+    return text;
+  }
+  static named_header read(std::byte const* memory) {
+    named_header h{};
+    std::memcpy(&h, memory + shared_block_header, sizeof h);
+    return h;
+  }
+  static bool has_mark(std::byte const* memory, std::size_t size) {
+    return size >= contents_at &&
+           reinterpret_cast<block_header<Backend> const*>(memory)->magic == block_header<Backend>::magic_value;
+  }
+  static bool same_kind_of_program(named_header const& h) {
+    return h.version == version_number && h.backend == padded_name();
+  }
+  /// Closes it unless it was taken over.
+  struct opened {
+    explicit opened(std::optional<named_memory> map) noexcept : here(map) {}
+    opened(opened const&) = delete;
+    opened& operator=(opened const&) = delete;
+    ~opened() {
+      if (here) Backend::name_close(*here);
+    }
+    mutable std::optional<named_memory> here;
+  };
+
+  /// Who asks after the owner must have the memory open.
+  static bool is_abandoned(named_memory const& map) {
+    if (!has_mark(map.base, map.size)) return false;
+    auto const h = read(map.base);
+    return same_kind_of_program(h) && h.lifetime == static_cast<std::uint32_t>(lifetime::owner) && !Backend::alive(h.owner);
+  }
+  /// Removes the name if it still means what is mapped here.
+  static bool remove_same(std::string_view name, named_memory const& map) {
+    auto mine = read(map.base).instance;
+    return Backend::name_remove(
+        name,
+        [](std::byte const* memory, std::size_t size, void* context) {
+          return has_mark(memory, size) && read(memory).instance == *static_cast<std::array<std::byte, 16>*>(context);
+        },
+        &mine);
+  }
+  static bool reclaim(std::string_view name) {
+    opened const map(Backend::name_open(name, false));
+    return !map.here || (is_abandoned(*map.here) && remove_same(name, *map.here));
+  }
+  static bool remove_own(typename attachment_type::name_part const& part) {
+    try {
+      return remove_same(part.name, part.map);
+    } catch (std::exception const&) {
+      return false;  // then it is left, and reclaimed by the next one who wants it once we have ended
+    }
+  }
+
+  static named_header check(std::string_view name, named_memory const& map, kind k) {
+    auto const refuse = [&](char const* why) {
+      throw handle_error("polyproc: the shared memory \"" + std::string(name) + "\" cannot be opened as a " + k.what + ": " +
+                         why);
+    };
+    if (!has_mark(map.base, map.size))
+      refuse("it is not polyproc's, or was damaged; if nobody needs it, remove it and create it anew");
+    auto const h = read(map.base);
+    if (!same_kind_of_program(h))
+      refuse("it was made by another version of polyproc, or with another backend; both programs must use the same");
+    auto const& head = *reinterpret_cast<block_header<Backend> const*>(map.base);
+    if (head.fingerprint != k.fingerprint || head.layout != k.layout)
+      refuse("it holds another type (or was made by a program of another compiler); both sides must name the same type");
+    if (head.size > map.size - contents_at) refuse("it is smaller than it was made; it was cut short");
+    return h;
+  }
+};
+
+}  // namespace detail
+}  // namespace polyproc::inline v0_1
 
 // ---- polyproc/wire/codec.hpp
 
@@ -5749,20 +7280,47 @@ template <class T>
 namespace polyproc::inline v0_1::detail {
 
 /// Base of the codec of a handle type H, which has block_, fingerprint(), layout, handle_name and a constructor from an
-/// attachment_ref.
+/// attachment_ref; and `writable`, if it may refer to named memory.
 template <class H, backend Backend>
 struct handle_codec {
-  static constexpr std::uint64_t fingerprint = H::fingerprint() ^ 0x68616e646c65ULL;
+  static constexpr std::uint64_t fingerprint = [] {
+    if constexpr (requires { H::writable; })
+      return H::fingerprint() ^ (H::writable ? 0x68616e646c65ULL : 0x76696577ULL);
+    else
+      return H::fingerprint() ^ 0x68616e646c65ULL;
+  }();
 
   static void write(writer& out, H const& handle) {
+    out.raw(handle.block_->offset());
+    if (auto const* const named = handle.block_->named()) {
+      encode(out, named->name);
+      encode(out, named->instance);
+      return;
+    }
     handle.block_->hold_for_message();
     out.on_discard(&attachment<Backend>::release_message, handle.block_->offset());
-    out.raw(handle.block_->offset());
   }
   static H read(reader& in) {
     auto const offset = in.template raw<std::uint64_t>();
-    return H(attachment_ref<Backend>(
-        attachment<Backend>::adopt(offset, H::fingerprint(), H::layout, H::handle_name)));
+    if (offset != 0)
+      return H(attachment_ref<Backend>(
+          attachment<Backend>::adopt(offset, H::fingerprint(), H::layout, H::handle_name)));
+    return read_named(in);
+  }
+
+ private:
+  static H read_named(reader& in)
+    requires requires { H::writable; }
+  {
+    auto const name = decode<std::string>(in);
+    auto const instance = decode<std::array<std::byte, 16>>(in);
+    attachment_ref<Backend> opened(
+        named_block<Backend>::open(name, {H::fingerprint(), H::layout, H::handle_name}, H::writable));
+    if (!opened || opened->named()->instance != instance) attachment<Backend>::throw_removed(name);
+    return H(std::move(opened));
+  }
+  static H read_named(reader&) {
+    throw handle_error(std::string("polyproc: a handle to a ") + H::handle_name + " refers to nothing");
   }
 };
 
@@ -5936,6 +7494,111 @@ using queue = basic_queue<T>;
 
 }  // namespace polyproc::inline v0_1
 
+// ---- polyproc/memory/offset_ptr.hpp
+
+/// A pointer that means the same wherever the memory in which it lies is mapped.
+
+#include <compare>
+
+namespace polyproc::inline v0_1 {
+
+/// Holds the distance from itself to what it points to, so it must lie in the same block of shared memory as that. It
+/// is copied by what it points to, not by its bytes. Works as the pointer type of an allocator; null if made from
+/// nothing. (An offset_ptr cannot point to the byte behind its own first: that distance, 1, means null.)
+template <class T>
+class offset_ptr {
+ public:
+  using element_type = T;
+  using value_type = std::remove_cv_t<T>;
+  using difference_type = std::ptrdiff_t;
+  using pointer = offset_ptr;
+  using reference = std::add_lvalue_reference_t<T>;
+  using iterator_category = std::random_access_iterator_tag;
+  template <class U>
+  using rebind = offset_ptr<U>;
+
+  constexpr offset_ptr() noexcept = default;
+  constexpr offset_ptr(std::nullptr_t) noexcept {}
+  offset_ptr(T* to) noexcept { set(to); }
+  offset_ptr(offset_ptr const& other) noexcept { set(other.get()); }
+  template <class U>
+    requires std::is_convertible_v<U*, T*>
+  offset_ptr(offset_ptr<U> const& other) noexcept {
+    set(other.get());
+  }
+  /// As static_cast between pointers.
+  template <class U>
+    requires(!std::is_convertible_v<U*, T*> && requires(U* p) { static_cast<T*>(p); })
+  explicit offset_ptr(offset_ptr<U> const& other) noexcept {
+    set(static_cast<T*>(other.get()));
+  }
+  offset_ptr& operator=(offset_ptr const& other) noexcept {
+    set(other.get());
+    return *this;
+  }
+
+  [[nodiscard]] T* get() const noexcept {
+    if (distance_ == null) return nullptr;
+    return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(this) + static_cast<std::uintptr_t>(distance_));
+  }
+  explicit operator bool() const noexcept { return distance_ != null; }
+  explicit operator T*() const noexcept { return get(); }
+  T* operator->() const noexcept { return get(); }
+  reference operator*() const noexcept
+    requires(!std::is_void_v<T>)
+  {
+    return *get();
+  }
+  reference operator[](difference_type i) const noexcept
+    requires(!std::is_void_v<T>)
+  {
+    return get()[i];
+  }
+  template <class U = T>
+    requires(!std::is_void_v<U>)
+  static offset_ptr pointer_to(U& to) noexcept {
+    return offset_ptr(std::addressof(to));
+  }
+
+  offset_ptr& operator+=(difference_type n) noexcept {
+    set(get() + n);
+    return *this;
+  }
+  offset_ptr& operator-=(difference_type n) noexcept { return *this += -n; }
+  offset_ptr& operator++() noexcept { return *this += 1; }
+  offset_ptr& operator--() noexcept { return *this += -1; }
+  offset_ptr operator++(int) noexcept {
+    auto const before = *this;
+    ++*this;
+    return before;
+  }
+  offset_ptr operator--(int) noexcept {
+    auto const before = *this;
+    --*this;
+    return before;
+  }
+  friend offset_ptr operator+(offset_ptr const& p, difference_type n) noexcept { return offset_ptr(p.get() + n); }
+  friend offset_ptr operator+(difference_type n, offset_ptr const& p) noexcept { return offset_ptr(p.get() + n); }
+  friend offset_ptr operator-(offset_ptr const& p, difference_type n) noexcept { return offset_ptr(p.get() - n); }
+  friend difference_type operator-(offset_ptr const& a, offset_ptr const& b) noexcept { return a.get() - b.get(); }
+  friend bool operator==(offset_ptr const& a, offset_ptr const& b) noexcept { return a.get() == b.get(); }
+  friend auto operator<=>(offset_ptr const& a, offset_ptr const& b) noexcept {
+    return std::compare_three_way{}(a.get(), b.get());
+  }
+  friend bool operator==(offset_ptr const& a, std::nullptr_t) noexcept { return a.distance_ == null; }
+
+ private:
+  static constexpr std::ptrdiff_t null = 1;
+  void set(T* to) noexcept {
+    distance_ = to == nullptr ? null
+                              : static_cast<std::ptrdiff_t>(reinterpret_cast<std::uintptr_t>(to) -
+                                                            reinterpret_cast<std::uintptr_t>(this));
+  }
+  std::ptrdiff_t distance_ = null;
+};
+
+}  // namespace polyproc::inline v0_1
+
 // ---- polyproc/memory/shared.hpp
 
 /// One object that every process sees.
@@ -5983,7 +7646,11 @@ consteval bool shareable_kind() {
   } else if constexpr (std::is_array_v<U>) {
     return shareable_kind<std::remove_all_extents_t<U>>();
   } else if constexpr (requires { typename U::polyproc_shareable; }) {
-    return true;
+    // One of ours: void, or the type on which it depends.
+    if constexpr (std::is_void_v<typename U::polyproc_shareable>)
+      return true;
+    else
+      return shareable_kind<typename U::polyproc_shareable>();
   } else if constexpr (!std::is_aggregate_v<U> || !std::is_trivially_destructible_v<U>) {
     return false;
   } else if constexpr (requires { std::tuple_size<U>::value; typename U::value_type; }) {
@@ -6011,13 +7678,78 @@ constexpr std::uint64_t shared_fingerprint() {
 
 namespace polyproc::inline v0_1 {
 
-/// A handle to one T in the family's shared memory; copies refer to the same object, in every process, and it lives
-/// until the last handle is gone. What several processes change is guarded by the user: put a polyproc::mutex (or
-/// atomics) into T. A process that is killed keeps its hold on the object until the whole family of processes ends; the
-/// object itself is as the last completed instruction left it.
+namespace detail {
+
+/// Makes a T at a place from args: parentheses or, for an aggregate, its members in order.
+template <class T, class... Args>
+void construct_shared(std::byte* place, Args&&... args) {
+  if constexpr (sizeof...(Args) == 0)
+    ::new (static_cast<void*>(place)) T{};
+  else if constexpr (std::is_constructible_v<T, Args...>)
+    ::new (static_cast<void*>(place)) T(std::forward<Args>(args)...);
+  else
+    ::new (static_cast<void*>(place)) T{std::forward<Args>(args)...};
+}
+
+[[noreturn]] inline void throw_name_exists(std::string_view name) {
+  throw std::system_error(std::make_error_code(std::errc::file_exists),
+                          "polyproc: shared memory \"" + std::string(name) +
+                              "\" exists already; open it, use open_or_create, or remove it");
+}
+[[noreturn]] inline void throw_no_such_name(std::string_view name) {
+  throw std::system_error(std::make_error_code(std::errc::no_such_file_or_directory),
+                          "polyproc: there is no shared memory \"" + std::string(name) +
+                              "\"; create it, or use open_or_create");
+}
+
+/// What shared, shared_array and shared_segment do with names. H makes a handle from an attachment_ref; `kind` is what
+/// its memory holds.
+template <class H, backend Backend>
+struct naming {
+  using block = named_block<Backend>;
+  using ref = attachment_ref<Backend>;
+
+  template <class Fill>
+  static H create(std::string_view name, std::size_t size, typename block::kind k, name_options options, Fill&& fill) {
+    ref made(block::create(name, size, k, options, fill));
+    if (!made) throw_name_exists(name);
+    return H(std::move(made));
+  }
+  static std::optional<H> try_open(std::string_view name, typename block::kind k) {
+    ref found(block::open(name, k, H::writable));
+    if (!found) return std::nullopt;
+    return H(std::move(found));
+  }
+  static H open(std::string_view name, typename block::kind k) {
+    auto found = try_open(name, k);
+    if (!found) throw_no_such_name(name);
+    return std::move(*found);
+  }
+  template <class Fill>
+  static H open_or_create(std::string_view name, std::size_t size, typename block::kind k, name_options options,
+                          Fill&& fill) {
+    for (;;) {
+      if (auto found = try_open(name, k)) return std::move(*found);
+      if (ref made(block::create(name, size, k, options, fill)); made) return H(std::move(made));
+    }
+  }
+};
+
+}  // namespace detail
+
+/// A handle to one T in shared memory; copies refer to the same object, in every process, and it lives until the last
+/// handle is gone. What several processes change is guarded by the user: put a polyproc::mutex (or atomics) into T. A
+/// process that is killed keeps its hold on the object until the whole family of processes ends; the object itself is
+/// as the last completed instruction left it.
+///
+/// shared<T const> is a handle through which the object can only be read: it is mapped without the permission to write,
+/// so a write (through a cast) is a fault that ends that process alone. Every shared<T> can be made into one.
+///
+/// With a name the object is found by programs of other families too; see create, open and remove.
 template <class T, backend Backend = native_backend>
 class basic_shared {
-  static_assert(detail::shareable_kind<T>(),
+  using object = std::remove_const_t<T>;
+  static_assert(detail::shareable_kind<object>(),
                 "polyproc: this type cannot live in shared memory: its bytes mean something in one process only "
                 "(a pointer, a container, a string, something with a destructor); use arrays of fixed size, atomics and "
                 "polyproc primitives, or send values through a queue");
@@ -6033,30 +7765,98 @@ class basic_shared {
   template <class... Args>
   explicit basic_shared(std::in_place_t, Args&&... args)
       : block_(detail::attachment<Backend>::create(sizeof(T), fingerprint(), layout)) {
-    if constexpr (sizeof...(Args) == 0)
-      ::new (static_cast<void*>(block_->contents())) T{};
-    else if constexpr (std::is_constructible_v<T, Args...>)
-      ::new (static_cast<void*>(block_->contents())) T(std::forward<Args>(args)...);
-    else
-      ::new (static_cast<void*>(block_->contents())) T{std::forward<Args>(args)...};
+    detail::construct_shared<object>(block_->contents(), std::forward<Args>(args)...);
+    look();
   }
+
+  /// For reading only. Throws std::system_error; handle_error when it has a name that was removed.
+  template <class U>
+    requires(std::is_const_v<T> && std::is_same_v<U, object>)
+  basic_shared(basic_shared<U, Backend> const& other)
+      : block_(other.block_) {
+    look();
+  }
+
+  /// With a name, made from args. Throws std::system_error (file_exists when there is such a name already, permission_denied,
+  /// no_space_on_device ...); then there is none. Whoever is killed in it leaves no name either.
+  template <class... Args>
+  [[nodiscard]] static basic_shared create(std::string_view name, name_options options, Args&&... args)
+    requires(!std::is_const_v<T>)
+  {
+    return names::create(name, sizeof(T), kind(), options,
+                         [&](std::byte* at) { detail::construct_shared<object>(at, std::forward<Args>(args)...); });
+  }
+  [[nodiscard]] static basic_shared create(std::string_view name)
+    requires(!std::is_const_v<T>)
+  {
+    return create(name, name_options{});
+  }
+  /// The object of that name. Throws std::system_error (no_such_file_or_directory, permission_denied ...), handle_error when
+  /// what has that name is something else.
+  [[nodiscard]] static basic_shared open(std::string_view name) { return names::open(name, kind()); }
+  /// Nothing if there is no such name; else as open.
+  [[nodiscard]] static std::optional<basic_shared> try_open(std::string_view name) { return names::try_open(name, kind()); }
+  /// What is there, or a new one made from args: all who call this at once get the same.
+  template <class... Args>
+  [[nodiscard]] static basic_shared open_or_create(std::string_view name, name_options options, Args&&... args)
+    requires(!std::is_const_v<T>)
+  {
+    return names::open_or_create(name, sizeof(T), kind(), options,
+                                 [&](std::byte* at) { detail::construct_shared<object>(at, args...); });
+  }
+  [[nodiscard]] static basic_shared open_or_create(std::string_view name)
+    requires(!std::is_const_v<T>)
+  {
+    return open_or_create(name, name_options{});
+  }
+  /// Takes the name away; those who have the object keep it. False if there was none. (Windows: the name stays in use until
+  /// they are gone.)
+  static bool remove(std::string_view name) { return detail::named_block<Backend>::remove(name); }
 
   [[nodiscard]] T& operator*() const noexcept { return *get(); }
   [[nodiscard]] T* operator->() const noexcept { return get(); }
-  [[nodiscard]] T* get() const noexcept { return std::launder(reinterpret_cast<T*>(block_->contents())); }
+  [[nodiscard]] T* get() const noexcept {
+    if constexpr (writable)
+      return std::launder(reinterpret_cast<T*>(block_->contents()));
+    else
+      return std::launder(reinterpret_cast<T*>(seen_.at));
+  }
+  /// Empty without a name.
+  [[nodiscard]] std::string_view name() const noexcept {
+    auto const* const named = block_->named();
+    return named == nullptr ? std::string_view{} : std::string_view(named->name);
+  }
 
   /// Whether two handles refer to the same object.
   friend bool operator==(basic_shared const& a, basic_shared const& b) noexcept { return a.block_ == b.block_; }
 
  private:
   friend detail::handle_codec<basic_shared, Backend>;
-  explicit basic_shared(detail::attachment_ref<Backend> block) noexcept : block_(std::move(block)) {}
+  friend detail::naming<basic_shared, Backend>;
+  friend std::optional<basic_shared>;
+  template <class, backend>
+  friend class basic_shared;
+  using names = detail::naming<basic_shared, Backend>;
 
-  static constexpr std::uint64_t fingerprint() { return detail::shared_fingerprint<T>(); }
+  explicit basic_shared(detail::attachment_ref<Backend> block) : block_(std::move(block)) { look(); }
+
+  static constexpr bool writable = !std::is_const_v<T>;
+  static constexpr std::uint64_t fingerprint() { return detail::shared_fingerprint<object>(); }
   static constexpr std::uint64_t layout = 1;
   static constexpr char const* handle_name = "shared object";
+  static constexpr typename detail::named_block<Backend>::kind kind() { return {fingerprint(), layout, handle_name}; }
+
+  /// Where it is for reading is found once: it costs a call, and may fail.
+  void look() {
+    if constexpr (!writable) seen_.at = block_->contents_for_reading();
+  }
+  struct nothing {};
+  struct seen {
+    std::byte const* at = nullptr;
+  };
 
   detail::attachment_ref<Backend> block_;
+  [[no_unique_address]] std::conditional_t<writable, nothing, seen> seen_;
 };
 
 /// A handle travels as a reference to the same object.
@@ -6065,6 +7865,505 @@ struct codec<basic_shared<T, Backend>> : detail::handle_codec<basic_shared<T, Ba
 
 template <class T>
 using shared = basic_shared<T>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/memory/shared_array.hpp
+
+/// An array that every process sees.
+
+#include <initializer_list>
+
+namespace polyproc::inline v0_1 {
+
+/// A handle to `size` objects of type T side by side in shared memory; copies refer to the same array. As for shared<T> in
+/// every respect: names, shared_array<T const> for reading only, how long it lives. Parts of it are spans, which are valid
+/// while there is a handle in this process.
+template <class T, backend Backend = native_backend>
+class basic_shared_array {
+  using object = std::remove_const_t<T>;
+  static_assert(detail::shareable_kind<object>(),
+                "polyproc: this type cannot live in shared memory: its bytes mean something in one process only "
+                "(a pointer, a container, a string, something with a destructor); use arrays of fixed size, atomics and "
+                "polyproc primitives, or send values through a queue");
+  static_assert(alignof(T) <= 64, "polyproc: shared objects are aligned to at most 64 bytes");
+
+ public:
+  using value_type = object;
+  using element_type = T;
+  using size_type = std::size_t;
+  using difference_type = std::ptrdiff_t;
+  using reference = T&;
+  using iterator = T*;
+
+  /// `size` value-initialised objects. Throws std::bad_alloc, std::system_error, and what T's constructor throws.
+  explicit basic_shared_array(std::size_t size) : basic_shared_array(new_block(size)) { fill(block_->contents(), size); }
+  /// Copies of one value.
+  basic_shared_array(std::size_t size, object const& value) : basic_shared_array(new_block(size)) {
+    for (std::size_t i = 0; i < size; ++i) ::new (static_cast<void*>(block_->contents() + i * sizeof(T))) object(value);
+  }
+  /// Copies of those.
+  basic_shared_array(std::initializer_list<object> values) : basic_shared_array(std::span<object const>(values)) {}
+  explicit basic_shared_array(std::span<object const> values) : basic_shared_array(new_block(values.size())) {
+    for (std::size_t i = 0; i < values.size(); ++i)
+      ::new (static_cast<void*>(block_->contents() + i * sizeof(T))) object(values[i]);
+  }
+
+  /// For reading only.
+  template <class U>
+    requires(std::is_const_v<T> && std::is_same_v<U, object>)
+  basic_shared_array(basic_shared_array<U, Backend> const& other)
+      : basic_shared_array(other.block_) {}
+
+  /// With a name: as for shared<T>, with `size` value-initialised objects.
+  [[nodiscard]] static basic_shared_array create(std::string_view name, std::size_t size, name_options options = {})
+    requires(!std::is_const_v<T>)
+  {
+    return names::create(name, bytes_for(size), kind(), options, [&](std::byte* at) { fill(at, size); });
+  }
+  [[nodiscard]] static basic_shared_array open(std::string_view name) { return names::open(name, kind()); }
+  [[nodiscard]] static std::optional<basic_shared_array> try_open(std::string_view name) {
+    return names::try_open(name, kind());
+  }
+  /// What is there has the size with which it was made, which may be another one.
+  [[nodiscard]] static basic_shared_array open_or_create(std::string_view name, std::size_t size, name_options options = {})
+    requires(!std::is_const_v<T>)
+  {
+    return names::open_or_create(name, bytes_for(size), kind(), options, [&](std::byte* at) { fill(at, size); });
+  }
+  static bool remove(std::string_view name) { return detail::named_block<Backend>::remove(name); }
+
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+  [[nodiscard]] T* data() const noexcept { return data_; }
+  [[nodiscard]] T* begin() const noexcept { return data_; }
+  [[nodiscard]] T* end() const noexcept { return data_ + size_; }
+  [[nodiscard]] T& operator[](std::size_t i) const noexcept { return data_[i]; }
+  [[nodiscard]] T& front() const noexcept { return data_[0]; }
+  [[nodiscard]] T& back() const noexcept { return data_[size_ - 1]; }
+  /// Throws std::out_of_range.
+  [[nodiscard]] T& at(std::size_t i) const {
+    if (i >= size_)
+      throw std::out_of_range("polyproc: element " + std::to_string(i) + " of a shared array of " + std::to_string(size_));
+    return data_[i];
+  }
+  [[nodiscard]] std::span<T> span() const noexcept { return {data_, size_}; }
+  /// `count` elements from `first` on. Throws std::out_of_range when they are not all there.
+  [[nodiscard]] std::span<T> slice(std::size_t first, std::size_t count) const {
+    if (first > size_ || count > size_ - first)
+      throw std::out_of_range("polyproc: a slice of " + std::to_string(count) + " elements from " + std::to_string(first) +
+                              " of a shared array of " + std::to_string(size_));
+    return {data_ + first, count};
+  }
+  /// Empty without a name.
+  [[nodiscard]] std::string_view name() const noexcept {
+    auto const* const named = block_->named();
+    return named == nullptr ? std::string_view{} : std::string_view(named->name);
+  }
+
+  /// Whether two handles refer to the same array.
+  friend bool operator==(basic_shared_array const& a, basic_shared_array const& b) noexcept { return a.block_ == b.block_; }
+
+ private:
+  friend detail::handle_codec<basic_shared_array, Backend>;
+  friend detail::naming<basic_shared_array, Backend>;
+  template <class, backend>
+  friend class basic_shared_array;
+  using names = detail::naming<basic_shared_array, Backend>;
+
+  explicit basic_shared_array(detail::attachment_ref<Backend> block) : block_(std::move(block)) {
+    size_ = block_->size() / sizeof(T);
+    if constexpr (writable)
+      data_ = reinterpret_cast<T*>(block_->contents());
+    else
+      data_ = reinterpret_cast<T*>(block_->contents_for_reading());
+  }
+
+  static std::size_t bytes_for(std::size_t size) {
+    if (size > std::numeric_limits<std::size_t>::max() / 2 / sizeof(T)) throw std::bad_alloc();
+    return size * sizeof(T);
+  }
+  static detail::attachment_ref<Backend> new_block(std::size_t size) {
+    return detail::attachment_ref<Backend>(detail::attachment<Backend>::create(bytes_for(size), fingerprint(), layout));
+  }
+  /// What value-initialisation makes of zeroed memory is mostly nothing, and then nothing is touched.
+  static void fill(std::byte* at, std::size_t size) {
+    if constexpr (!std::is_arithmetic_v<object> && !std::is_enum_v<object>) {
+      for (std::size_t i = 0; i < size; ++i) ::new (static_cast<void*>(at + i * sizeof(T))) object{};
+    }
+  }
+
+  static constexpr bool writable = !std::is_const_v<T>;
+  static constexpr std::uint64_t fingerprint() { return detail::shared_fingerprint<object>() ^ 0x6172726179ULL; }
+  static constexpr std::uint64_t layout = 1;
+  static constexpr char const* handle_name = "shared array";
+  static constexpr typename detail::named_block<Backend>::kind kind() { return {fingerprint(), layout, handle_name}; }
+
+  detail::attachment_ref<Backend> block_;
+  T* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+template <class T, backend Backend>
+struct codec<basic_shared_array<T, Backend>> : detail::handle_codec<basic_shared_array<T, Backend>, Backend> {};
+
+template <class T>
+using shared_array = basic_shared_array<T>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/memory/shared_heap.hpp
+
+/// A heap in shared memory, and an allocator over it for containers.
+///
+///   [header: books (memory/extents.hpp), root | table of the books | units of 64 bytes ...]
+///
+/// The root: one object by which everything else in the heap is found. It is made under root_lock, and published by one
+/// store of its offset (the commit point) when it is complete; whoever dies before leaves no root, and memory that stays in
+/// use until the heap ends. The same holds for what a process was about to put into a container when it was killed.
+
+namespace polyproc::inline v0_1 {
+
+namespace detail {
+
+/// Lies at the beginning of the heap's memory. All it knows is relative to where it lies.
+template <sync_backend Backend>
+class heap_core {
+ public:
+  using books_type = extents<Backend>;
+  static constexpr std::size_t unit = 64;
+
+  /// Of all-zero memory of `size` bytes, aligned to 64.
+  static void make(std::byte* at, std::size_t size) {
+    auto& h = *::new (static_cast<void*>(at)) heap_core;
+    // On average four units for each entry: containers take few and large pieces.
+    h.entries_ = static_cast<std::uint32_t>(std::clamp<std::size_t>(size / (4 * unit), 16, 1U << 20));
+    auto const before = h.data_at();
+    h.units_ = before >= size
+                   ? 0
+                   : static_cast<std::uint32_t>(std::min<std::size_t>((size - before) / unit, books_type::none - 1));
+  }
+
+  std::byte* allocate(std::size_t size) {
+    auto const units = std::max<std::size_t>(1, size / unit + (size % unit != 0 ? 1 : 0));
+    if (units > units_) throw std::bad_alloc();
+    auto b = books();
+    auto const hold = b.lock();
+    auto const first = b.take(static_cast<std::uint32_t>(units), {});
+    if (first == b.none) throw std::bad_alloc();
+    return memory() + data_at() + std::size_t{first} * unit;
+  }
+  /// Nothing for what is not the beginning of a piece in use.
+  void free(std::byte const* at) noexcept {
+    auto const offset = static_cast<std::size_t>(at - memory()) - data_at();
+    auto b = books();
+    auto const hold = b.lock();
+    if (auto const index = b.find(static_cast<std::uint32_t>(offset / unit)); index != b.none && offset % unit == 0)
+      b.give(index);
+  }
+  std::size_t in_use() noexcept {
+    auto b = books();
+    auto const hold = b.lock();
+    return static_cast<std::size_t>(b.in_use()) * unit;
+  }
+  bool sound() noexcept {
+    auto b = books();
+    auto const hold = b.lock();
+    return b.sound();
+  }
+  [[nodiscard]] std::size_t capacity() const noexcept { return std::size_t{units_} * unit; }
+
+  /// nullptr if there is none. Throws handle_error when it is of another type.
+  std::byte* root(std::uint64_t fingerprint) {
+    auto const at = root_.load(std::memory_order_acquire);
+    if (at == 0) return nullptr;
+    if (root_type_ != fingerprint)
+      throw handle_error("polyproc: the root object of this heap is of another type; both sides must name the same type");
+    return memory() + at;
+  }
+  [[nodiscard]] bool root_is_there() const noexcept { return root_.load(std::memory_order_acquire) != 0; }
+  owner_lock<Backend>& root_lock() noexcept { return root_lock_; }
+  void set_root(std::byte const* at, std::uint64_t fingerprint) noexcept {
+    root_type_ = fingerprint;
+    root_.store(static_cast<std::uint64_t>(at - memory()), std::memory_order_release);
+  }
+
+ private:
+  [[nodiscard]] std::byte* memory() const noexcept {
+    return reinterpret_cast<std::byte*>(const_cast<heap_core*>(this));
+  }
+  static constexpr std::size_t table_at() { return (sizeof(heap_core) + unit - 1) / unit * unit; }
+  [[nodiscard]] std::size_t data_at() const noexcept {
+    return (table_at() + entries_ * sizeof(typename books_type::entry) + unit - 1) / unit * unit;
+  }
+  [[nodiscard]] books_type books() noexcept {
+    return {books_, reinterpret_cast<typename books_type::entry*>(memory() + table_at()), entries_, units_};
+  }
+
+  typename books_type::header books_{};
+  std::uint32_t entries_ = 0;
+  std::uint32_t units_ = 0;
+  owner_lock<Backend> root_lock_;
+  typename Backend::template atomic<std::uint64_t> root_{0};
+  std::uint64_t root_type_ = 0;
+};
+
+/// Nodes in which this standard library keeps plain pointers, whatever the allocator's pointer type is.
+template <class T>
+consteval bool node_with_plain_pointers() {
+  std::string_view const name = __PRETTY_FUNCTION__;
+  for (std::string_view const node : {"std::_List_node<", "std::_Rb_tree_node<", "std::_Fwd_list_node<", "std::__detail::_Hash_node<",
+                                      "std::_Fwd_list_node_base", "std::_List_node_base", "std::__detail::_Hash_node_base"})
+    if (name.find(node) != std::string_view::npos) return true;
+  return false;
+}
+
+}  // namespace detail
+
+/// An allocator over a shared heap, for containers that lie in that heap and accept pointer types other than T*:
+/// std::vector and std::deque everywhere; std::basic_string, map, set, list and the unordered ones only with standard
+/// libraries that accept them there too (libc++); elsewhere the compiler refuses them. Text in a std::vector<char> works
+/// everywhere. Each allocation costs a lock and
+/// a walk through the heap's books, so reserve() what is needed. Throws std::bad_alloc when the heap is full.
+template <class T, backend Backend = native_backend>
+class heap_allocator {
+  static_assert(!detail::node_with_plain_pointers<T>(),
+                "polyproc: this container keeps plain pointers in its nodes, which mean nothing in other processes; in a "
+                "shared heap use std::vector or std::deque");
+
+ public:
+  using value_type = T;
+  using pointer = offset_ptr<T>;
+  using const_pointer = offset_ptr<T const>;
+  using void_pointer = offset_ptr<void>;
+  using const_void_pointer = offset_ptr<void const>;
+  using size_type = std::size_t;
+  using difference_type = std::ptrdiff_t;
+  using propagate_on_container_move_assignment = std::true_type;
+  using propagate_on_container_swap = std::true_type;
+  using is_always_equal = std::false_type;
+
+  explicit heap_allocator(detail::heap_core<Backend>* heap) noexcept : heap_(heap) {}
+  template <class U>
+  heap_allocator(heap_allocator<U, Backend> const& other) noexcept : heap_(other.heap()) {}
+
+  [[nodiscard]] pointer allocate(std::size_t n) {
+    static_assert(alignof(T) <= detail::heap_core<Backend>::unit);
+    if (n > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_alloc();
+    return pointer(reinterpret_cast<T*>(heap_->allocate(n * sizeof(T))));
+  }
+  void deallocate(pointer const& p, std::size_t) noexcept { heap_->free(reinterpret_cast<std::byte const*>(p.get())); }
+
+  [[nodiscard]] detail::heap_core<Backend>* heap() const noexcept { return heap_.get(); }
+  friend bool operator==(heap_allocator const& a, heap_allocator const& b) noexcept { return a.heap() == b.heap(); }
+
+ private:
+  offset_ptr<detail::heap_core<Backend>> heap_;
+};
+
+/// A handle to a heap of `size` bytes, books included; copies refer to the same heap. As for shared<T> in respect of names
+/// and of how long it lives. What lies in it is not destroyed; its memory goes with the last handle. A container that
+/// several processes change is guarded by the user, and may be half changed after the death of one who was changing it:
+/// put it, with a polyproc::mutex, into the root object, and let recover() make it new.
+template <backend Backend = native_backend>
+class basic_shared_heap {
+  using core = detail::heap_core<Backend>;
+
+ public:
+  template <class T>
+  using allocator_type = heap_allocator<T, Backend>;
+
+  /// Throws std::bad_alloc, std::system_error.
+  explicit basic_shared_heap(std::size_t size)
+      : basic_shared_heap(detail::attachment_ref<Backend>(
+            detail::attachment<Backend>::create(at_least(size), fingerprint(), layout))) {
+    core::make(block_->contents(), at_least(size));
+  }
+  [[nodiscard]] static basic_shared_heap create(std::string_view name, std::size_t size, name_options options = {}) {
+    return names::create(name, at_least(size), kind(), options, [&](std::byte* at) { core::make(at, at_least(size)); });
+  }
+  [[nodiscard]] static basic_shared_heap open(std::string_view name) { return names::open(name, kind()); }
+  [[nodiscard]] static std::optional<basic_shared_heap> try_open(std::string_view name) {
+    return names::try_open(name, kind());
+  }
+  [[nodiscard]] static basic_shared_heap open_or_create(std::string_view name, std::size_t size, name_options options = {}) {
+    return names::open_or_create(name, at_least(size), kind(), options,
+                                 [&](std::byte* at) { core::make(at, at_least(size)); });
+  }
+  static bool remove(std::string_view name) { return detail::named_block<Backend>::remove(name); }
+
+  template <class T>
+  [[nodiscard]] heap_allocator<T, Backend> allocator() const noexcept {
+    return heap_allocator<T, Backend>(heap());
+  }
+
+  /// The root object; made from args (and the heap's allocator behind them, if T takes one) by the first who asks for it,
+  /// whichever process that is. Throws handle_error when the root is of another type, and what T's constructor throws.
+  template <class T, class... Args>
+  T& root(Args&&... args) const {
+    auto const type = detail::shared_fingerprint<T>();
+    if (auto* const there = heap()->root(type)) return *std::launder(reinterpret_cast<T*>(there));
+    // One who died in here has published nothing, so there is nothing to repair.
+    detail::repairing_hold<Backend> const hold{heap()->root_lock(), never, [] {}};
+    if (auto* const there = heap()->root(type)) return *std::launder(reinterpret_cast<T*>(there));
+    auto* const at = heap()->allocate(sizeof(T));
+    T* made = nullptr;
+    try {
+      made = make<T>(at, std::forward<Args>(args)...);
+    } catch (...) {
+      heap()->free(at);
+      throw;
+    }
+    heap()->set_root(at, type);
+    return *made;
+  }
+  [[nodiscard]] bool has_root() const noexcept { return heap()->root_is_there(); }
+
+  /// Bytes for contents in all, and in use now.
+  [[nodiscard]] std::size_t capacity() const noexcept { return heap()->capacity(); }
+  [[nodiscard]] std::size_t in_use() const noexcept { return heap()->in_use(); }
+  /// For tests: whether the books are consistent.
+  [[nodiscard]] bool sound() const noexcept { return heap()->sound(); }
+  [[nodiscard]] std::string_view name() const noexcept {
+    auto const* const named = block_->named();
+    return named == nullptr ? std::string_view{} : std::string_view(named->name);
+  }
+
+  friend bool operator==(basic_shared_heap const& a, basic_shared_heap const& b) noexcept { return a.block_ == b.block_; }
+
+ private:
+  friend detail::handle_codec<basic_shared_heap, Backend>;
+  friend detail::naming<basic_shared_heap, Backend>;
+  using names = detail::naming<basic_shared_heap, Backend>;
+
+  explicit basic_shared_heap(detail::attachment_ref<Backend> block) noexcept : block_(std::move(block)) {}
+  [[nodiscard]] core* heap() const noexcept { return std::launder(reinterpret_cast<core*>(block_->contents())); }
+
+  static std::size_t at_least(std::size_t size) { return std::max<std::size_t>(size, 4096); }
+
+  template <class T, class... Args>
+  T* make(std::byte* at, Args&&... args) const {
+    static_assert(alignof(T) <= core::unit, "polyproc: objects in a shared heap are aligned to at most 64 bytes");
+    auto const from = allocator<std::byte>();
+    if constexpr (std::is_constructible_v<T, Args..., heap_allocator<std::byte, Backend> const&>)
+      return ::new (static_cast<void*>(at)) T(std::forward<Args>(args)..., from);
+    else if constexpr (std::is_constructible_v<T, Args...>)
+      return ::new (static_cast<void*>(at)) T(std::forward<Args>(args)...);
+    else
+      return ::new (static_cast<void*>(at)) T{std::forward<Args>(args)...};
+  }
+
+  static constexpr bool writable = true;
+  static constexpr std::uint64_t fingerprint() { return 0x68656170ULL; }
+  static constexpr std::uint64_t layout = 1;
+  static constexpr char const* handle_name = "shared heap";
+  static constexpr typename detail::named_block<Backend>::kind kind() { return {fingerprint(), layout, handle_name}; }
+
+  detail::attachment_ref<Backend> block_;
+};
+
+template <backend Backend>
+struct codec<basic_shared_heap<Backend>> : detail::handle_codec<basic_shared_heap<Backend>, Backend> {};
+
+using shared_heap = basic_shared_heap<>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/memory/shared_segment.hpp
+
+/// A piece of shared memory as bytes.
+
+namespace polyproc::inline v0_1 {
+
+/// How a segment is mapped.
+enum class access : std::uint8_t { read_write, read_only };
+
+/// A handle to `size` bytes, zero at first and aligned to 64; copies refer to the same bytes. What they mean is the
+/// user's business. As for shared<T> in respect of names and of how long it lives; basic_shared_segment<access::read_only>
+/// (read_only_segment) is for reading only, and every segment can be made into one.
+template <access Access = access::read_write, backend Backend = native_backend>
+class basic_shared_segment {
+  static constexpr bool may_write = Access == access::read_write;
+
+ public:
+  using byte_type = std::conditional_t<may_write, std::byte, std::byte const>;
+
+  /// Throws std::bad_alloc, std::system_error.
+  explicit basic_shared_segment(std::size_t size)
+    requires may_write
+      : basic_shared_segment(detail::attachment_ref<Backend>(
+            detail::attachment<Backend>::create(size, fingerprint(), layout))) {}
+  template <access Other>
+    requires(!may_write && Other == access::read_write)
+  basic_shared_segment(basic_shared_segment<Other, Backend> const& other)
+      : basic_shared_segment(other.block_) {}
+
+  [[nodiscard]] static basic_shared_segment create(std::string_view name, std::size_t size, name_options options = {})
+    requires may_write
+  {
+    return names::create(name, size, kind(), options, [](std::byte*) {});
+  }
+  [[nodiscard]] static basic_shared_segment open(std::string_view name) { return names::open(name, kind()); }
+  [[nodiscard]] static std::optional<basic_shared_segment> try_open(std::string_view name) {
+    return names::try_open(name, kind());
+  }
+  /// What is there has the size with which it was made, which may be another one.
+  [[nodiscard]] static basic_shared_segment open_or_create(std::string_view name, std::size_t size, name_options options = {})
+    requires may_write
+  {
+    return names::open_or_create(name, size, kind(), options, [](std::byte*) {});
+  }
+  static bool remove(std::string_view name) { return detail::named_block<Backend>::remove(name); }
+
+  [[nodiscard]] std::size_t size() const noexcept { return bytes_.size(); }
+  [[nodiscard]] byte_type* data() const noexcept { return bytes_.data(); }
+  [[nodiscard]] std::span<byte_type> bytes() const noexcept { return bytes_; }
+  /// `count` bytes from `first` on. Throws std::out_of_range when they are not all there.
+  [[nodiscard]] std::span<byte_type> slice(std::size_t first, std::size_t count) const {
+    if (first > size() || count > size() - first)
+      throw std::out_of_range("polyproc: a slice of " + std::to_string(count) + " bytes from " + std::to_string(first) +
+                              " of a shared segment of " + std::to_string(size()));
+    return bytes_.subspan(first, count);
+  }
+  [[nodiscard]] std::string_view name() const noexcept {
+    auto const* const named = block_->named();
+    return named == nullptr ? std::string_view{} : std::string_view(named->name);
+  }
+
+  friend bool operator==(basic_shared_segment const& a, basic_shared_segment const& b) noexcept {
+    return a.block_ == b.block_;
+  }
+
+ private:
+  friend detail::handle_codec<basic_shared_segment, Backend>;
+  friend detail::naming<basic_shared_segment, Backend>;
+  template <access, backend>
+  friend class basic_shared_segment;
+  using names = detail::naming<basic_shared_segment, Backend>;
+
+  explicit basic_shared_segment(detail::attachment_ref<Backend> block) : block_(std::move(block)) {
+    if constexpr (may_write)
+      bytes_ = {block_->contents(), block_->size()};
+    else
+      bytes_ = {block_->contents_for_reading(), block_->size()};
+  }
+
+  static constexpr bool writable = may_write;
+  static constexpr std::uint64_t fingerprint() { return 0x7365676d656e74ULL; }
+  static constexpr std::uint64_t layout = 1;
+  static constexpr char const* handle_name = "shared segment";
+  static constexpr typename detail::named_block<Backend>::kind kind() { return {fingerprint(), layout, handle_name}; }
+
+  detail::attachment_ref<Backend> block_;
+  std::span<byte_type> bytes_;
+};
+
+template <access Access, backend Backend>
+struct codec<basic_shared_segment<Access, Backend>>
+    : detail::handle_codec<basic_shared_segment<Access, Backend>, Backend> {};
+
+using shared_segment = basic_shared_segment<>;
+using read_only_segment = basic_shared_segment<access::read_only>;
 
 }  // namespace polyproc::inline v0_1
 
@@ -6587,7 +8886,6 @@ void run_call(reader& in, writer& result) {
 /// code where they have one, and what was nested in them; anything else as remote_error with its type's name.
 
 #include <exception>
-#include <system_error>
 
 #if defined(__GNUC__) && defined(__GXX_RTTI)
 #include <cxxabi.h>
@@ -7219,17 +9517,474 @@ template <class... Args>
 
 }  // namespace polyproc::inline v0_1
 
+// ---- polyproc/sync/barrier.hpp
+
+/// A place where a fixed number of threads wait for each other, again and again.
+///
+///   phase: [ resets : 31 | number : 32 | broken : 1 ]
+///   member: [ identity : 62 | left : 1 ], and the number of the phase it arrived in, plus 1
+///
+/// Who may write what: a thread becomes a member by a compare-exchange of a free place; only it writes its arrival, and
+/// `left`, which counts as an arrival in every phase. When all places are taken and all have arrived, anybody who sees it
+/// may compare-exchange the phase to the next number: the commit, after which those who wait go on. A phase is broken by a
+/// compare-exchange as well, so it is completed or broken, never both. reset() frees the places of a broken barrier, then
+/// counts resets and goes on to the next number: so one who waited can tell it from the end of its phase, and what a
+/// member writes that has not yet seen it is no arrival in any later phase.
+///
+/// What a death leaves: before it took a place: nothing (then the others cannot know that it was to come). A member that
+/// had not arrived: its place; those who wait ask after all members every holder_recheck and break the phase. A member
+/// that had arrived: its arrival, which counts; the next phase is broken. One that completed the phase and woke nobody:
+/// sleepers find out at their next look. One that was to complete it: another does.
+
+// ---- polyproc/sync/owner_death.hpp
+
+/// What a lock does for those who come after a holder that died: the policies.
+
+namespace polyproc::inline v0_1 {
+
+/// A holder that ends, or is killed, while it holds a lock may leave half changed what the lock guards.
+namespace on_owner_death {
+
+/// Every way of locking throws owner_died, without keeping the lock, until recover() has run. The default.
+struct throws {};
+
+/// The lock is taken, and owner_is_dead() (of the lock), owner_died() (of our guards) say so, to every holder until one
+/// of them calls repaired().
+struct reports {};
+
+/// Whoever takes the lock runs Repair{}(the lock), or Repair{}(), before it goes on. When that throws, the lock is let go
+/// and the next one repairs; so it is when the repairer is killed.
+template <class Repair>
+struct repairs {};
+
+/// Nothing is said. Only for data that is whole at every instruction.
+struct ignores {};
+
+}  // namespace on_owner_death
+
+namespace detail {
+
+template <class Policy>
+inline constexpr bool repairing_policy = false;
+template <class Repair>
+inline constexpr bool repairing_policy<on_owner_death::repairs<Repair>> = true;
+
+template <class Policy>
+inline constexpr bool throwing_policy = std::is_same_v<Policy, on_owner_death::throws>;
+
+[[noreturn]] inline void throw_owner_died(char const* kind) {
+  throw owner_died(std::string("polyproc: a process or thread ended while it held this ") + kind +
+                   ", so what it guards may be half changed; call recover() with a function that puts it right");
+}
+[[noreturn]] inline void throw_relocked(char const* what, char const* kind) {
+  throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
+                          std::string("polyproc: ") + what + " of a " + kind +
+                              " that this thread already holds would wait for itself for ever; unlock it first");
+}
+[[noreturn]] inline void throw_not_holder(char const* what, char const* kind) {
+  throw std::system_error(std::make_error_code(std::errc::operation_not_permitted),
+                          std::string("polyproc: ") + what + " of a " + kind +
+                              " that this thread does not hold; only the thread that locked it may do that");
+}
+
+template <class Repair, class Subject>
+void run_repair(on_owner_death::repairs<Repair>*, Subject& subject) {
+  if constexpr (std::is_invocable_v<Repair, Subject&>) {
+    Repair{}(subject);
+  } else {
+    static_assert(std::is_invocable_v<Repair>,
+                  "polyproc: on_owner_death::repairs<F>: F must be a type whose objects can be made without arguments and "
+                  "called with a reference to the lock (in guarded<T>: to the T) or with nothing");
+    Repair{}();
+  }
+}
+
+/// For one who holds a lock whose earlier holder died, as the policy wants it: returns with the lock held, or throws
+/// with it let go. `subject` is what a repair gets; clean() says that all is well again.
+template <class Policy, class Subject, class Clean, class Release>
+void meet_owner_death(char const* kind, Subject& subject, Clean&& clean, Release&& release) {
+  if constexpr (std::is_same_v<Policy, on_owner_death::ignores>) {
+    clean();
+  } else if constexpr (repairing_policy<Policy>) {
+    try {
+      run_repair(static_cast<Policy*>(nullptr), subject);
+    } catch (...) {
+      release();
+      throw;
+    }
+    clean();
+  } else if constexpr (throwing_policy<Policy>) {
+    release();
+    throw_owner_died(kind);
+  } else {
+    static_assert(std::is_same_v<Policy, on_owner_death::reports>,
+                  "polyproc: the policy for the death of a lock's owner is one of on_owner_death::throws, reports, "
+                  "repairs<F> and ignores");
+  }
+}
+
+/// Runs repair() for one who holds the lock; lets go of it in any case, and calls clean() only if nothing was thrown.
+template <class Repair, class Clean, class Release>
+void repair_and_release(Repair&& repair, Clean&& clean, Release& release) {
+  struct at_the_end {
+    Release& release;
+    ~at_the_end() { release(); }
+  } const end{release};
+  std::forward<Repair>(repair)();
+  clean();
+}
+
+}  // namespace detail
+}  // namespace polyproc::inline v0_1
+
+namespace polyproc::inline v0_1 {
+
+/// A plain member of a shared object, for 1 to 64 threads. A thread is a member from its first arrival (or join()) until it
+/// drops out (arrive_and_drop) or reset() is called. A barrier that lost a member (it ended, was killed, or gave up waiting) is
+/// broken: all who wait or arrive get broken_barrier, until reset().
+template <class Waiting = waiting::adaptive, sync_backend Backend = native_backend>
+class basic_barrier {
+ public:
+  static constexpr std::uint32_t most_parties = 64;
+
+  /// Throws std::invalid_argument for a number out of range.
+  constexpr explicit basic_barrier(std::uint32_t parties) : parties_(parties) {
+    if (parties == 0 || parties > most_parties)
+      throw std::invalid_argument("polyproc: a barrier is for 1 to 64 threads");
+  }
+  basic_barrier(basic_barrier const&) = delete;
+  basic_barrier& operator=(basic_barrier const&) = delete;
+
+  [[nodiscard]] std::uint32_t parties() const noexcept { return parties_; }
+
+  /// Makes the caller a member before its first arrival, so that its death is noticed from now on. Does nothing for one
+  /// that is. Throws as arrive_and_wait.
+  void join() {
+    auto const phase = phase_.load();
+    if ((phase & broken_bit) != 0) throw broken_barrier();
+    (void)place_of(Backend::self() << 1, phase);
+  }
+
+  /// Arrives, and waits until all have. The number of the caller's place, 0 to parties - 1, different for each member.
+  /// Throws broken_barrier; std::logic_error when all places belong to other (living) threads.
+  std::uint32_t arrive_and_wait() { return *arrive(never, true); }
+  /// Nothing when the deadline came first; the barrier is broken then, since an arrival cannot be taken back.
+  template <class Rep, class Period>
+  [[nodiscard]] std::optional<std::uint32_t> arrive_and_wait_for(std::chrono::duration<Rep, Period> wait) {
+    return arrive(detail::deadline_after<Backend>(wait), true);
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] std::optional<std::uint32_t> arrive_and_wait_until(std::chrono::time_point<Clock, Duration> when) {
+    return arrive(detail::deadline_at<Backend>(when), true);
+  }
+  /// Counts as arrived, in this phase and all to come; does not wait.
+  void arrive_and_drop() { (void)arrive(never, false); }
+
+  [[nodiscard]] bool is_broken() const noexcept { return (phase_.load() & broken_bit) != 0; }
+  /// Breaks it: whoever waits or arrives gets broken_barrier. For a member that cannot go on.
+  void abort() noexcept {
+    auto phase = phase_.load();
+    while ((phase & broken_bit) == 0 && !phase_.compare_exchange_weak(phase, phase | broken_bit)) {
+    }
+    waiting_.wake_all();
+  }
+  /// A barrier as new, without members. Those who wait get broken_barrier.
+  void reset() noexcept {
+    abort();
+    for (std::uint32_t i = 0; i < parties_; ++i) members_[i].store(0);
+    auto phase = phase_.load();
+    while ((phase & broken_bit) != 0 && !phase_.compare_exchange_weak(phase, next(phase & ~broken_bit) + one_reset)) {
+    }
+    waiting_.wake_all();
+  }
+
+  using polyproc_shareable = void;
+
+ private:
+  static constexpr std::uint64_t broken_bit = 1;
+  static constexpr std::uint64_t one_phase = 2;
+  static constexpr std::uint64_t one_reset = one_phase << 32;
+  static constexpr std::uint64_t left_bit = 1;
+  using slept = typename detail::sleepers<Backend, Waiting>::slept;
+
+  /// Never 0.
+  static constexpr std::uint32_t arrival(std::uint64_t phase) noexcept {
+    return static_cast<std::uint32_t>(phase / one_phase % 0xffffffffU) + 1;
+  }
+  static constexpr std::uint64_t next(std::uint64_t phase) noexcept {
+    return (phase & ~(one_reset - 1)) | ((phase + one_phase) & (one_reset - 1));
+  }
+
+  std::optional<std::uint32_t> arrive(time_point deadline, bool wait) {
+    auto const phase = phase_.load();
+    if ((phase & broken_bit) != 0) throw broken_barrier();
+    auto const me = Backend::self() << 1;
+    auto const place = place_of(me, phase);
+    if (!wait) {
+      auto mine = me;
+      members_[place].compare_exchange_strong(mine, me | left_bit);
+      complete(phase);
+      return place;
+    }
+    arrived_[place].store(arrival(phase));
+    for (slept s = slept::woken;;) {
+      complete(phase);
+      if (s != slept::woken && somebody_is_missing(phase)) break_up(phase);
+      if (s == slept::late) break_up(phase);
+      auto const now = phase_.load();
+      if ((now & ~broken_bit) == next(phase)) return place;  // if broken, then after our phase
+      if (now == (phase | broken_bit)) {
+        if (s == slept::late) return std::nullopt;
+        throw broken_barrier();
+      }
+      if (now != phase) {
+        // A reset. If it came before we joined, the place is ours again, and somebody else's to take.
+        auto mine = me;
+        members_[place].compare_exchange_strong(mine, 0);
+        throw broken_barrier();
+      }
+      s = waiting_.sleep(deadline, detail::holder_recheck, [&] { return phase_.load() != phase; });
+    }
+  }
+
+  /// The caller's place.
+  std::uint32_t place_of(std::uint64_t me, std::uint64_t phase) {
+    for (std::uint32_t i = 0; i < parties_; ++i)
+      if ((members_[i].load(std::memory_order_relaxed) & ~left_bit) == me) {
+        members_[i].store(me);  // one that had dropped out comes back
+        return i;
+      }
+    for (std::uint32_t i = 0; i < parties_; ++i) {
+      std::uint64_t nobody = 0;
+      if (members_[i].compare_exchange_strong(nobody, me)) return i;
+    }
+    for (std::uint32_t i = 0; i < parties_; ++i)
+      if (auto const m = members_[i].load(); m != 0 && (m & left_bit) == 0 && !Backend::alive(m >> 1) && members_[i].load() == m)
+        break_up(phase);
+    if (phase_.load() != phase) throw broken_barrier();
+    throw std::logic_error("polyproc: more threads arrive at this barrier than it was made for; a member that leaves calls "
+                           "arrive_and_drop, and reset() makes room for others");
+  }
+
+  [[nodiscard]] bool has_arrived(std::uint32_t i, std::uint64_t member, std::uint64_t phase) const noexcept {
+    return (member & left_bit) != 0 || arrived_[i].load() == arrival(phase);
+  }
+  void complete(std::uint64_t phase) noexcept {
+    for (std::uint32_t i = 0; i < parties_; ++i)
+      if (auto const m = members_[i].load(); m == 0 || !has_arrived(i, m, phase)) return;
+    if (phase_.compare_exchange_strong(phase, next(phase))) waiting_.wake_all();
+  }
+  [[nodiscard]] bool somebody_is_missing(std::uint64_t phase) const noexcept {
+    for (std::uint32_t i = 0; i < parties_; ++i) {
+      auto const m = members_[i].load();
+      if (m == 0 || has_arrived(i, m, phase) || Backend::alive(m >> 1)) continue;
+      // It may have arrived, or dropped out, and then come to its end, since we looked.
+      if (members_[i].load() == m && !has_arrived(i, m, phase)) return true;
+    }
+    return false;
+  }
+  void break_up(std::uint64_t phase) noexcept {
+    if (phase_.compare_exchange_strong(phase, phase | broken_bit)) waiting_.wake_all();
+  }
+
+  std::uint32_t parties_;
+  typename Backend::template atomic<std::uint64_t> phase_{0};
+  detail::sleepers<Backend, Waiting> waiting_;
+  typename Backend::template atomic<std::uint64_t> members_[most_parties]{};
+  typename Backend::template atomic<std::uint32_t> arrived_[most_parties]{};
+};
+using barrier = basic_barrier<>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/sync/condition_variable.hpp
+
+/// Waiting, without the lock, for something that is changed under a lock.
+///
+///   asleep: somebody may be parked      turn: counts notifications
+///
+/// A waiter, which holds the lock, reads `turn` and sets `asleep`, lets go of the lock and parks on the value of `turn`
+/// it read. A notifier that finds `asleep` set adds one to `turn` and wakes. What the waiter waits for is changed under
+/// the lock, so after the waiter let go of it: then the notifier sees `asleep`, and whoever had read the old `turn` does
+/// not stay parked. notify_all clears `asleep` before it changes `turn`; who reads the new `turn` sets it again.
+///
+/// There is no list and no count of waiters, so a waiter that dies breaks nothing. A waiter that dies after notify_one
+/// woke it takes that notification with it, and a notifier that dies before its wake has notified nobody: so waiters
+/// return, as if for no reason, after idle_recheck, and look for themselves.
+
+namespace polyproc::inline v0_1 {
+
+/// A plain member of a shared object; all-zero bytes are one that nobody waits for. Works with any lock: a mutex of ours
+/// itself, our unique_lock or std::unique_lock. As with the standard's, a wait may end for no reason (it does so at
+/// least every half second): wait for a predicate.
+///
+/// When the lock is taken again and its holder had died, what its policy says happens here: with
+/// on_owner_death::throws, owner_died leaves wait() and the lock is not held.
+template <class Waiting = waiting::block, sync_backend Backend = native_backend>
+class basic_condition_variable {
+ public:
+  constexpr basic_condition_variable() noexcept = default;
+  basic_condition_variable(basic_condition_variable const&) = delete;
+  basic_condition_variable& operator=(basic_condition_variable const&) = delete;
+
+  void notify_one() noexcept {
+    if (asleep_.load() == 0) return;
+    turn_.fetch_add(1);
+    if constexpr (Waiting::parks) Backend::wake_one(turn_);
+  }
+  void notify_all() noexcept {
+    if (asleep_.load() == 0) return;
+    asleep_.store(0);
+    turn_.fetch_add(1);
+    if constexpr (Waiting::parks) Backend::wake_all(turn_);
+  }
+
+  template <class Lock>
+  void wait(Lock& lock) {
+    (void)park(lock, never);
+  }
+  template <class Lock, class Predicate>
+  void wait(Lock& lock, Predicate ready) {
+    while (!ready()) (void)park(lock, never);
+  }
+
+  /// False when the deadline has passed; else notified, or for no reason. Takes the lock again in both cases.
+  template <class Lock, class Rep, class Period>
+  bool wait_for(Lock& lock, std::chrono::duration<Rep, Period> wait) {
+    return park(lock, detail::deadline_after<Backend>(wait));
+  }
+  template <class Lock, class Clock, class Duration>
+  bool wait_until(Lock& lock, std::chrono::time_point<Clock, Duration> when) {
+    return park(lock, detail::deadline_at<Backend>(when));
+  }
+  /// What ready() says at the end.
+  template <class Lock, class Rep, class Period, class Predicate>
+  bool wait_for(Lock& lock, std::chrono::duration<Rep, Period> wait, Predicate ready) {
+    return park_while(lock, detail::deadline_after<Backend>(wait), ready);
+  }
+  template <class Lock, class Clock, class Duration, class Predicate>
+  bool wait_until(Lock& lock, std::chrono::time_point<Clock, Duration> when, Predicate ready) {
+    return park_while(lock, detail::deadline_at<Backend>(when), ready);
+  }
+
+  using polyproc_shareable = void;
+
+ private:
+  template <class Lock>
+  bool park(Lock& lock, time_point deadline) {
+    auto const turn = turn_.load();
+    asleep_.store(1);
+    lock.unlock();
+    auto const until = detail::no_later_than<Backend>(deadline, detail::idle_recheck);
+    Waiting::template look<Backend>([&] { return turn_.load() != turn; });
+    Waiting::template park<Backend>(turn_, turn, until);
+    bool const in_time = deadline == never || Backend::now() < deadline;
+    lock.lock();
+    return in_time;
+  }
+  template <class Lock, class Predicate>
+  bool park_while(Lock& lock, time_point deadline, Predicate& ready) {
+    while (!ready())
+      if (!park(lock, deadline)) return ready();
+    return true;
+  }
+
+  typename Backend::template atomic<std::uint32_t> asleep_{0};
+  typename Backend::template atomic<std::uint32_t> turn_{0};
+};
+using condition_variable = basic_condition_variable<>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/sync/event.hpp
+
+/// A flag that threads of any process can wait for.
+///
+///   word: [ times set : 30 | sleepers : 1 | set : 1 ]
+///
+/// Each change is one compare-exchange. Who waits goes on when the flag is set or has been set since it began to wait
+/// (so set() directly followed by clear() releases all who waited). Sleepers park on the word itself. A setter that dies
+/// between its change and the wake: sleepers find out within idle_recheck. A sleeper that dies leaves the `sleepers` bit,
+/// which costs the next set() one call.
+
+namespace polyproc::inline v0_1 {
+
+/// A plain member of a shared object; all-zero bytes are an event that is not set. Nobody owns it: after set() it is set,
+/// whoever dies, until somebody calls clear().
+template <class Waiting = waiting::adaptive, sync_backend Backend = native_backend>
+class basic_event {
+ public:
+  constexpr basic_event() noexcept = default;
+  basic_event(basic_event const&) = delete;
+  basic_event& operator=(basic_event const&) = delete;
+
+  /// Lets all go on who wait, and all who will until clear().
+  void set() noexcept {
+    auto seen = word_.load(std::memory_order_relaxed);
+    for (;;) {
+      if ((seen & set_bit) != 0) {
+        // The same as a set of our own, for those whom this one lets go on.
+        if (word_.compare_exchange_weak(seen, seen)) return;
+      } else if (word_.compare_exchange_weak(seen, (seen & ~sleepers_bit) + one_time + set_bit)) {
+        break;
+      }
+    }
+    if ((seen & sleepers_bit) == 0) return;
+    if constexpr (Waiting::parks) Backend::wake_all(word_);
+  }
+  void clear() noexcept { word_.fetch_and(~set_bit); }
+  [[nodiscard]] bool is_set() const noexcept { return (word_.load() & set_bit) != 0; }
+
+  void wait() { (void)wait_till(never); }
+  /// Whether it was set in time.
+  template <class Rep, class Period>
+  [[nodiscard]] bool wait_for(std::chrono::duration<Rep, Period> wait) {
+    return wait_till(detail::deadline_after<Backend>(wait));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool wait_until(std::chrono::time_point<Clock, Duration> when) {
+    return wait_till(detail::deadline_at<Backend>(when));
+  }
+
+  using polyproc_shareable = void;
+
+ private:
+  static constexpr std::uint32_t set_bit = 1;
+  static constexpr std::uint32_t sleepers_bit = 2;
+  static constexpr std::uint32_t one_time = 4;
+
+  bool wait_till(time_point deadline) {
+    auto seen = word_.load();
+    auto const times = seen / one_time;
+    auto const go_on = [&] {
+      seen = word_.load();
+      return (seen & set_bit) != 0 || seen / one_time != times;
+    };
+    while (!Waiting::template look<Backend>(go_on)) {
+      auto const now = Backend::now();
+      if (deadline != never && now >= deadline) return false;
+      auto const wanted = seen | sleepers_bit;
+      if (seen != wanted && !word_.compare_exchange_strong(seen, wanted)) continue;
+      Waiting::template park<Backend>(word_, wanted, std::min(deadline, now + detail::idle_recheck));
+    }
+    return true;
+  }
+
+  typename Backend::template atomic<std::uint32_t> word_{0};
+};
+using event = basic_event<>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/sync/guarded.hpp
+
+/// Data that can be reached only through its lock.
+
 // ---- polyproc/sync/mutex.hpp
 
 /// A mutex for threads of any number of processes that survives the death of its holder.
 
 namespace polyproc::inline v0_1 {
-
-/// What a lock does for those who come after a holder that died. `throws` is the default: every way of locking
-/// throws owner_died, without keeping the lock, until recover() has run.
-namespace on_owner_death {
-struct throws {};
-}  // namespace on_owner_death
 
 /// A plain member of a shared object, like std::mutex; all-zero bytes are an unlocked one, and nothing needs to be
 /// done at its end. Meets the standard's TimedLockable, so std::lock_guard, std::unique_lock and std::scoped_lock
@@ -7238,15 +9993,16 @@ struct throws {};
 /// (operation_not_permitted).
 ///
 /// A thread or process that ends, or is killed, while it holds the mutex does not shut it for the others: within
-/// 20 ms they learn of it (owner_died), repair what the mutex guards inside recover(), and go on.
-template <class OnOwnerDeath = on_owner_death::throws, sync_backend Backend = native_backend>
+/// 20 ms they learn of it as the policy OnOwnerDeath says. Waiting: one of waiting::adaptive, block, spin.
+template <class OnOwnerDeath = on_owner_death::throws, class Waiting = waiting::adaptive,
+          sync_backend Backend = native_backend>
 class basic_mutex {
  public:
   constexpr basic_mutex() noexcept = default;
   basic_mutex(basic_mutex const&) = delete;
   basic_mutex& operator=(basic_mutex const&) = delete;
 
-  /// Waits until the mutex is free and takes it. Throws owner_died, or std::system_error as said above.
+  /// Waits until the mutex is free and takes it. Throws owner_died (by policy), or std::system_error as said above.
   void lock() { (void)finish(lock_.lock_until(never), "lock"); }
 
   /// Takes it if it is free (or its holder is dead) now. Throws as lock().
@@ -7263,10 +10019,7 @@ class basic_mutex {
   }
 
   void unlock() {
-    if (!lock_.unlock())
-      throw std::system_error(std::make_error_code(std::errc::operation_not_permitted),
-                              "polyproc: unlock of a mutex that this thread does not hold; only the thread that "
-                              "locked it may unlock it");
+    if (!lock_.unlock()) detail::throw_not_holder("unlock", kind);
   }
 
   /// After a holder's death: takes the mutex, calls repair() while holding it, and opens it for everybody again;
@@ -7275,17 +10028,14 @@ class basic_mutex {
   /// one is asked.
   template <class Repair>
   bool recover(Repair&& repair) {
-    switch (lock_.lock_until(never)) {
-      case detail::lock_outcome::locked: lock_.unlock(); return false;
-      case detail::lock_outcome::locked_dirty: break;
-      default: relocked("recover");
+    auto const outcome = lock_.lock_until(never);
+    if (outcome == detail::lock_outcome::already_mine) detail::throw_relocked("recover", kind);
+    auto const release = [this] { lock_.unlock(); };
+    if (outcome == detail::lock_outcome::locked) {
+      release();
+      return false;
     }
-    struct opener {
-      detail::owner_lock<Backend>& lock;
-      ~opener() { lock.unlock(); }
-    } const open{lock_};
-    std::forward<Repair>(repair)();
-    lock_.mark_clean();
+    detail::repair_and_release(std::forward<Repair>(repair), [this] { lock_.mark_clean(); }, release);
     return true;
   }
 
@@ -7293,34 +10043,959 @@ class basic_mutex {
   /// one who wants the mutex, so this may still be false right after one.
   [[nodiscard]] bool owner_is_dead() const noexcept { return lock_.dirty(); }
 
+  /// By the holder: what the mutex guards is whole again. Throws std::system_error for another thread.
+  void repaired() {
+    if (!lock_.mine()) detail::throw_not_holder("repaired", kind);
+    lock_.mark_clean();
+  }
+
   /// May live in shared<T>.
   using polyproc_shareable = void;
 
  private:
+  static constexpr char const* kind = "mutex";
+
   bool finish(detail::lock_outcome outcome, char const* what) {
     switch (outcome) {
       case detail::lock_outcome::locked: return true;
       case detail::lock_outcome::not_locked: return false;
-      case detail::lock_outcome::already_mine: relocked(what);
+      case detail::lock_outcome::already_mine: detail::throw_relocked(what, kind);
       case detail::lock_outcome::locked_dirty: break;
     }
-    lock_.unlock();
-    throw owner_died(
-        "polyproc: a process or thread ended while it held this mutex, so what it guards may be half changed; call "
-        "recover() with a function that puts it right");
+    detail::meet_owner_death<OnOwnerDeath>(
+        kind, *this, [this] { lock_.mark_clean(); }, [this] { lock_.unlock(); });
+    return true;
   }
 
-  [[noreturn]] static void relocked(char const* what) {
-    throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
-                            std::string("polyproc: ") + what +
-                                " of a mutex that this thread already holds would wait for itself for ever; "
-                                "unlock it first");
-  }
-
-  detail::owner_lock<Backend> lock_;
+  detail::owner_lock<Backend, Waiting> lock_;
 };
 
 using mutex = basic_mutex<>;
+
+}  // namespace polyproc::inline v0_1
+
+#include <functional>
+
+namespace polyproc::inline v0_1 {
+
+/// A T and its mutex in one. May live in shared<...> if T may. The policy is that of a mutex, except that a repair
+/// (on_owner_death::repairs<F>) is given the T.
+template <class T, class OnOwnerDeath = on_owner_death::throws, class Waiting = waiting::adaptive,
+          sync_backend Backend = native_backend>
+class basic_guarded {
+  using mutex_type = basic_mutex<on_owner_death::reports, Waiting, Backend>;
+
+ public:
+  using value_type = T;
+
+  constexpr basic_guarded() = default;
+  /// The T is made from args (parentheses or, for an aggregate, its members in order).
+  template <class... Args>
+  constexpr explicit basic_guarded(std::in_place_t, Args&&... args) : value_{std::forward<Args>(args)...} {}
+  basic_guarded(basic_guarded const&) = delete;
+  basic_guarded& operator=(basic_guarded const&) = delete;
+
+  /// The way to the T while it lives; lets go of the lock at its end. Move-only.
+  class [[nodiscard]] access {
+   public:
+    access(access&& other) noexcept : of_(std::exchange(other.of_, nullptr)) {}
+    access& operator=(access&& other) noexcept {
+      access taken(std::move(other));
+      std::swap(of_, taken.of_);
+      return *this;
+    }
+    ~access() {
+      if (of_ != nullptr) of_->mutex_.unlock();
+    }
+    T& operator*() const noexcept { return of_->value_; }
+    T* operator->() const noexcept { return &of_->value_; }
+    /// With on_owner_death::reports: whether an earlier holder died and nobody has called repaired() yet.
+    [[nodiscard]] bool owner_died() const noexcept { return of_->mutex_.owner_is_dead(); }
+    void repaired() const { of_->mutex_.repaired(); }
+
+   private:
+    friend basic_guarded;
+    explicit access(basic_guarded& of) noexcept : of_(&of) {}
+    basic_guarded* of_;
+  };
+
+  /// Waits for the lock. Throws as basic_mutex::lock.
+  access lock() {
+    mutex_.lock();
+    return meet();
+  }
+  /// Nothing if somebody else has it now, or until the deadline.
+  [[nodiscard]] std::optional<access> try_lock() { return met(mutex_.try_lock()); }
+  template <class Rep, class Period>
+  [[nodiscard]] std::optional<access> try_lock_for(std::chrono::duration<Rep, Period> wait) {
+    return met(mutex_.try_lock_for(wait));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] std::optional<access> try_lock_until(std::chrono::time_point<Clock, Duration> when) {
+    return met(mutex_.try_lock_until(when));
+  }
+
+  /// What f(T&) returns, called while holding the lock.
+  template <class F>
+  decltype(auto) with(F&& f) {
+    auto const held = lock();
+    return std::invoke(std::forward<F>(f), *held);
+  }
+
+  /// As basic_mutex::recover, with repair(T&).
+  template <class Repair>
+  bool recover(Repair&& repair) {
+    return mutex_.recover([&] { std::invoke(std::forward<Repair>(repair), value_); });
+  }
+  [[nodiscard]] bool owner_is_dead() const noexcept { return mutex_.owner_is_dead(); }
+
+  using polyproc_shareable = T;
+
+ private:
+  access meet() {
+    if (mutex_.owner_is_dead())
+      detail::meet_owner_death<OnOwnerDeath>(
+          "guarded object", value_, [this] { mutex_.repaired(); }, [this] { mutex_.unlock(); });
+    return access(*this);
+  }
+  std::optional<access> met(bool locked) {
+    if (!locked) return std::nullopt;
+    return meet();
+  }
+
+  mutex_type mutex_;
+  T value_{};
+};
+
+template <class T, class OnOwnerDeath = on_owner_death::throws>
+using guarded = basic_guarded<T, OnOwnerDeath>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/sync/guards.hpp
+
+/// Holding a lock for as long as a variable lives. The standard's guards work with our locks too; these also tell
+/// whether an earlier holder died, which matters where a lock's policy is on_owner_death::reports.
+
+namespace polyproc::inline v0_1 {
+
+/// Locks in its constructor, unlocks in its destructor.
+template <class Mutex>
+class [[nodiscard]] lock {
+ public:
+  using mutex_type = Mutex;
+  explicit lock(Mutex& locked) : mutex_(locked) { mutex_.lock(); }
+  /// For one that the caller has locked.
+  lock(Mutex& locked, std::adopt_lock_t) noexcept : mutex_(locked) {}
+  lock(lock const&) = delete;
+  lock& operator=(lock const&) = delete;
+  ~lock() { mutex_.unlock(); }
+
+  /// Whether an earlier holder died and nobody has repaired what is guarded yet.
+  [[nodiscard]] bool owner_died() const noexcept { return mutex_.owner_is_dead(); }
+  /// It is whole again.
+  void repaired() { mutex_.repaired(); }
+
+ private:
+  Mutex& mutex_;
+};
+template <class Mutex>
+lock(Mutex&) -> lock<Mutex>;
+template <class Mutex>
+lock(Mutex&, std::adopt_lock_t) -> lock<Mutex>;
+
+namespace detail {
+
+/// What unique_lock and shared_lock share; How says which of a mutex's functions are meant.
+template <class Mutex, class How>
+class [[nodiscard]] movable_lock {
+ public:
+  using mutex_type = Mutex;
+
+  movable_lock() noexcept = default;
+  explicit movable_lock(Mutex& of) : mutex_(&of) { lock(); }
+  movable_lock(Mutex& of, std::defer_lock_t) noexcept : mutex_(&of) {}
+  movable_lock(Mutex& of, std::adopt_lock_t) noexcept : mutex_(&of), owns_(true) {}
+  movable_lock(Mutex& of, std::try_to_lock_t) : mutex_(&of) { (void)try_lock(); }
+  template <class Rep, class Period>
+  movable_lock(Mutex& of, std::chrono::duration<Rep, Period> wait) : mutex_(&of) {
+    (void)try_lock_for(wait);
+  }
+  template <class Clock, class Duration>
+  movable_lock(Mutex& of, std::chrono::time_point<Clock, Duration> when) : mutex_(&of) {
+    (void)try_lock_until(when);
+  }
+  movable_lock(movable_lock&& other) noexcept
+      : mutex_(std::exchange(other.mutex_, nullptr)), owns_(std::exchange(other.owns_, false)) {}
+  movable_lock& operator=(movable_lock&& other) noexcept {
+    movable_lock taken(std::move(other));
+    swap(taken);
+    return *this;
+  }
+  ~movable_lock() {
+    if (owns_) How::unlock(*mutex_);
+  }
+
+  void lock() {
+    may_lock();
+    How::lock(*mutex_);
+    owns_ = true;
+  }
+  bool try_lock() {
+    may_lock();
+    return owns_ = How::try_lock(*mutex_);
+  }
+  template <class Rep, class Period>
+  bool try_lock_for(std::chrono::duration<Rep, Period> wait) {
+    may_lock();
+    return owns_ = How::try_lock_for(*mutex_, wait);
+  }
+  template <class Clock, class Duration>
+  bool try_lock_until(std::chrono::time_point<Clock, Duration> when) {
+    may_lock();
+    return owns_ = How::try_lock_until(*mutex_, when);
+  }
+  void unlock() {
+    if (!owns_)
+      throw std::system_error(std::make_error_code(std::errc::operation_not_permitted),
+                              "polyproc: unlock through a guard that does not hold its lock");
+    owns_ = false;
+    How::unlock(*mutex_);
+  }
+
+  [[nodiscard]] bool owns_lock() const noexcept { return owns_; }
+  explicit operator bool() const noexcept { return owns_; }
+  [[nodiscard]] Mutex* mutex() const noexcept { return mutex_; }
+  Mutex* release() noexcept {
+    owns_ = false;
+    return std::exchange(mutex_, nullptr);
+  }
+  void swap(movable_lock& other) noexcept {
+    std::swap(mutex_, other.mutex_);
+    std::swap(owns_, other.owns_);
+  }
+
+  /// Whether it is held and an earlier holder died and nobody has repaired what is guarded yet.
+  [[nodiscard]] bool owner_died() const noexcept { return owns_ && mutex_->owner_is_dead(); }
+
+ private:
+  void may_lock() const {
+    if (mutex_ == nullptr)
+      throw std::system_error(std::make_error_code(std::errc::operation_not_permitted),
+                              "polyproc: this guard has no lock; it was moved from, or made without one");
+    if (owns_)
+      throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
+                              "polyproc: this guard holds its lock already");
+  }
+
+  Mutex* mutex_ = nullptr;
+  bool owns_ = false;
+};
+
+struct for_writing {
+  static void lock(auto& m) { m.lock(); }
+  static bool try_lock(auto& m) { return m.try_lock(); }
+  static bool try_lock_for(auto& m, auto wait) { return m.try_lock_for(wait); }
+  static bool try_lock_until(auto& m, auto when) { return m.try_lock_until(when); }
+  static void unlock(auto& m) { m.unlock(); }
+};
+struct for_reading {
+  static void lock(auto& m) { m.lock_shared(); }
+  static bool try_lock(auto& m) { return m.try_lock_shared(); }
+  static bool try_lock_for(auto& m, auto wait) { return m.try_lock_shared_for(wait); }
+  static bool try_lock_until(auto& m, auto when) { return m.try_lock_shared_until(when); }
+  static void unlock(auto& m) { m.unlock_shared(); }
+};
+
+}  // namespace detail
+
+/// As std::unique_lock: movable, may be unlocked and locked again, tried, and timed.
+template <class Mutex>
+class [[nodiscard]] unique_lock : public detail::movable_lock<Mutex, detail::for_writing> {
+  using base = detail::movable_lock<Mutex, detail::for_writing>;
+
+ public:
+  using base::base;
+  /// What is guarded is whole again.
+  void repaired() { this->mutex()->repaired(); }
+};
+template <class Mutex, class... How>
+unique_lock(Mutex&, How...) -> unique_lock<Mutex>;
+
+/// As std::shared_lock: the reader's side of a shared_mutex.
+template <class Mutex>
+class [[nodiscard]] shared_lock : public detail::movable_lock<Mutex, detail::for_reading> {
+  using base = detail::movable_lock<Mutex, detail::for_reading>;
+
+ public:
+  using base::base;
+};
+template <class Mutex, class... How>
+shared_lock(Mutex&, How...) -> shared_lock<Mutex>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/sync/latch.hpp
+
+/// A count that goes down to zero once, and those who wait for that.
+
+namespace polyproc::inline v0_1 {
+
+/// A plain member of a shared object. Nobody owns a part of the count: when a process dies before it has counted down,
+/// the latch stays where it is (use the timed forms, or a barrier, which knows its members); after it has, that counts.
+/// The commit of count_down is one atomic operation; one who dies between it and the wake: sleepers find out within half
+/// a second.
+template <class Waiting = waiting::adaptive, sync_backend Backend = native_backend>
+class basic_latch {
+ public:
+  constexpr explicit basic_latch(std::uint32_t expected) noexcept : count_{expected} {}
+  basic_latch(basic_latch const&) = delete;
+  basic_latch& operator=(basic_latch const&) = delete;
+
+  /// Throws std::invalid_argument, having changed nothing, when that is more than is left.
+  void count_down(std::uint32_t by = 1) {
+    auto seen = count_.load(std::memory_order_relaxed);
+    do {
+      if (by > seen)
+        throw std::invalid_argument("polyproc: a latch was to be counted down by more than is left; it was made for fewer "
+                                    "arrivals");
+    } while (!count_.compare_exchange_weak(seen, seen - by));
+    if (seen == by && by != 0) waiting_.wake_all();
+  }
+  /// Whether the count is zero now.
+  [[nodiscard]] bool try_wait() const noexcept { return count_.load() == 0; }
+  void wait() { (void)wait_till(never); }
+  template <class Rep, class Period>
+  [[nodiscard]] bool wait_for(std::chrono::duration<Rep, Period> wait) {
+    return wait_till(detail::deadline_after<Backend>(wait));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool wait_until(std::chrono::time_point<Clock, Duration> when) {
+    return wait_till(detail::deadline_at<Backend>(when));
+  }
+  void arrive_and_wait(std::uint32_t by = 1) {
+    count_down(by);
+    wait();
+  }
+
+  using polyproc_shareable = void;
+
+ private:
+  bool wait_till(time_point deadline) {
+    using slept = typename detail::sleepers<Backend, Waiting>::slept;
+    while (!try_wait())
+      if (waiting_.sleep(deadline, detail::idle_recheck, [this] { return try_wait(); }) == slept::late) return try_wait();
+    return true;
+  }
+
+  typename Backend::template atomic<std::uint32_t> count_;
+  detail::sleepers<Backend, Waiting> waiting_;
+};
+using latch = basic_latch<>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/sync/once.hpp
+
+/// Doing something once, in whichever process comes first.
+
+namespace polyproc::inline v0_1 {
+
+/// A plain member of a shared object; all-zero bytes are one that was not called yet. See call_once.
+template <class Waiting = waiting::adaptive, sync_backend Backend = native_backend>
+class basic_once_flag {
+ public:
+  constexpr basic_once_flag() noexcept = default;
+  basic_once_flag(basic_once_flag const&) = delete;
+  basic_once_flag& operator=(basic_once_flag const&) = delete;
+
+  /// Whether the function has returned.
+  [[nodiscard]] bool called() const noexcept { return done_.load(std::memory_order_acquire) != 0; }
+
+  using polyproc_shareable = void;
+
+ private:
+  template <class W, sync_backend B, class F, class... Args>
+  friend void call_once(basic_once_flag<W, B>& flag, F&& f, Args&&... args);
+
+  // `done` is set by the holder of `lock` when the function has returned: the commit point.
+  detail::owner_lock<Backend, Waiting> lock_;
+  typename Backend::template atomic<std::uint32_t> done_{0};
+};
+using once_flag = basic_once_flag<>;
+
+/// Calls f(args...) if it has not been called for this flag; returns when it has returned, here or elsewhere. When it
+/// throws, the exception goes to this caller and the next one calls it; so it is when the caller ends or is killed in it:
+/// f must be able to begin again over what it did half. A call from within f throws std::system_error
+/// (resource_deadlock_would_occur).
+template <class Waiting, sync_backend Backend, class F, class... Args>
+void call_once(basic_once_flag<Waiting, Backend>& flag, F&& f, Args&&... args) {
+  if (flag.called()) return;
+  if (flag.lock_.lock_until(never) == detail::lock_outcome::already_mine) detail::throw_relocked("call_once", "once_flag");
+  struct at_the_end {
+    basic_once_flag<Waiting, Backend>& flag;
+    ~at_the_end() {
+      flag.lock_.mark_clean();
+      flag.lock_.unlock();
+    }
+  } const end{flag};
+  if (flag.called()) return;
+  std::invoke(std::forward<F>(f), std::forward<Args>(args)...);
+  flag.done_.store(1, std::memory_order_release);
+}
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/sync/recursive_mutex.hpp
+
+/// A mutex that its holder may lock again.
+
+namespace polyproc::inline v0_1 {
+
+/// As basic_mutex, but a thread that holds it may lock it again (up to 2^32 - 1 times, then std::system_error,
+/// resource_unavailable_try_again) and unlocks it as often. The depth is written by the holder alone and means nothing
+/// once it is dead: whoever takes the mutex begins with 1.
+template <class OnOwnerDeath = on_owner_death::throws, class Waiting = waiting::adaptive,
+          sync_backend Backend = native_backend>
+class basic_recursive_mutex {
+ public:
+  constexpr basic_recursive_mutex() noexcept = default;
+  basic_recursive_mutex(basic_recursive_mutex const&) = delete;
+  basic_recursive_mutex& operator=(basic_recursive_mutex const&) = delete;
+
+  void lock() { (void)finish(lock_.lock_until(never)); }
+  [[nodiscard]] bool try_lock() { return finish(lock_.try_lock()); }
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_lock_for(std::chrono::duration<Rep, Period> wait) {
+    return finish(lock_.lock_until(detail::deadline_after<Backend>(wait)));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool try_lock_until(std::chrono::time_point<Clock, Duration> when) {
+    return finish(lock_.lock_until(detail::deadline_at<Backend>(when)));
+  }
+
+  void unlock() {
+    if (!lock_.mine()) detail::throw_not_holder("unlock", kind);
+    if (depth_ > 1)
+      --depth_;
+    else
+      lock_.unlock();
+  }
+
+  /// As basic_mutex::recover; not for a thread that holds the mutex.
+  template <class Repair>
+  bool recover(Repair&& repair) {
+    auto const outcome = lock_.lock_until(never);
+    if (outcome == detail::lock_outcome::already_mine) detail::throw_relocked("recover", kind);
+    auto const release = [this] { lock_.unlock(); };
+    if (outcome == detail::lock_outcome::locked) {
+      release();
+      return false;
+    }
+    depth_ = 1;
+    detail::repair_and_release(std::forward<Repair>(repair), [this] { lock_.mark_clean(); }, release);
+    return true;
+  }
+  [[nodiscard]] bool owner_is_dead() const noexcept { return lock_.dirty(); }
+  void repaired() {
+    if (!lock_.mine()) detail::throw_not_holder("repaired", kind);
+    lock_.mark_clean();
+  }
+
+  using polyproc_shareable = void;
+
+ private:
+  static constexpr char const* kind = "recursive mutex";
+
+  bool finish(detail::lock_outcome outcome) {
+    switch (outcome) {
+      case detail::lock_outcome::not_locked: return false;
+      case detail::lock_outcome::locked: depth_ = 1; return true;
+      case detail::lock_outcome::already_mine:
+        if (depth_ == std::numeric_limits<std::uint32_t>::max())
+          throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again),
+                                  "polyproc: a recursive mutex was locked 2^32 - 1 times by its holder; unlock it first");
+        ++depth_;
+        return true;
+      case detail::lock_outcome::locked_dirty: break;
+    }
+    depth_ = 1;
+    detail::meet_owner_death<OnOwnerDeath>(
+        kind, *this, [this] { lock_.mark_clean(); }, [this] { lock_.unlock(); });
+    return true;
+  }
+
+  detail::owner_lock<Backend, Waiting> lock_;
+  std::uint32_t depth_ = 0;
+};
+
+using recursive_mutex = basic_recursive_mutex<>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/sync/semaphore.hpp
+
+/// Semaphores between threads of any number of processes.
+
+// ---- polyproc/sync/owner_slots.hpp
+
+/// Places that each belong to one thread or to nobody: for locks that several may hold at once.
+///
+/// A place is a word that is 0 or the identity of its holder. A thread takes a place by changing 0, or the identity of
+/// a dead thread, to its own by one compare-exchange, and gives it up by one store: there is no moment at which a taken
+/// place does not say by whom. What a death leaves is a place with a dead identity, which the next one who needs it
+/// takes or clears.
+
+namespace polyproc::inline v0_1::detail {
+
+template <sync_backend Backend, unsigned Count>
+class owner_slots {
+ public:
+  /// One of the first `limit` places for `me`. With `ask`, those of dead threads count as free.
+  bool claim(std::uint64_t me, unsigned limit, bool ask) noexcept {
+    auto const start = first_for(me, limit);
+    for (unsigned i = 0; i < limit; ++i) {
+      auto& place = places_[(start + i) % limit];
+      std::uint64_t nobody = 0;
+      if (place.load(std::memory_order_relaxed) == 0 && place.compare_exchange_strong(nobody, me)) return true;
+    }
+    if (!ask) return false;
+    for (unsigned i = 0; i < limit; ++i) {
+      auto id = places_[i].load();
+      if ((id == 0 || !Backend::alive(id)) && places_[i].compare_exchange_strong(id, me)) return true;
+    }
+    return false;
+  }
+
+  /// One place of `me` becomes free; false if it has none.
+  bool give_up(std::uint64_t me, unsigned limit) noexcept {
+    auto const start = first_for(me, limit);
+    for (unsigned i = 0; i < limit; ++i) {
+      auto& place = places_[(start + i) % limit];
+      if (place.load(std::memory_order_relaxed) != me) continue;
+      place.store(0);
+      return true;
+    }
+    return false;
+  }
+
+  [[nodiscard]] bool has(std::uint64_t me, unsigned limit) const noexcept {
+    for (unsigned i = 0; i < limit; ++i)
+      if (places_[i].load(std::memory_order_relaxed) == me) return true;
+    return false;
+  }
+  [[nodiscard]] unsigned taken(unsigned limit) const noexcept {
+    unsigned count = 0;
+    for (unsigned i = 0; i < limit; ++i) count += places_[i].load() != 0 ? 1U : 0U;
+    return count;
+  }
+
+  [[nodiscard]] std::uint64_t holder(unsigned i) const noexcept { return places_[i].load(); }
+  /// If that thread has ended and still has the place, nobody has it afterwards: true.
+  bool clear_dead(unsigned i, std::uint64_t id) noexcept {
+    if (Backend::alive(id)) return false;
+    places_[i].compare_exchange_strong(id, 0);
+    return true;
+  }
+
+ private:
+  /// Threads begin to look at different places, and each always at the same.
+  static unsigned first_for(std::uint64_t me, unsigned limit) noexcept {
+    return static_cast<unsigned>((me * 0x9e3779b97f4a7c15ULL >> 32) % limit);
+  }
+
+  typename Backend::template atomic<std::uint64_t> places_[Count]{};
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
+namespace polyproc::inline v0_1 {
+
+namespace detail {
+
+/// Until take() succeeds (then true) or the deadline has passed. ready(): whether it is worth trying, read sequentially
+/// consistently; take(ask): with `ask`, also after the dead.
+template <sync_backend Backend, class Waiting, class Take, class Ready>
+bool take_until(sleepers<Backend, Waiting>& waiting, time_point deadline, bool wait, std::chrono::milliseconds recheck,
+                Take&& take, Ready&& ready) {
+  using slept = typename sleepers<Backend, Waiting>::slept;
+  for (bool last = !wait, ask = last, has_slept = false;;) {
+    bool const got = take(ask);
+    if (got || last) {
+      // Woken for something that is not needed after all, or while more came: the next sleeper has a right to it.
+      if (has_slept) waiting.pass_on(ready);
+      return got;
+    }
+    auto const s = waiting.sleep(deadline, recheck, ready);
+    has_slept = true;
+    ask = s != slept::woken;
+    last = s == slept::late;
+  }
+}
+
+}  // namespace detail
+
+/// A number of permits; anybody may add to it and take from it. A plain member of a shared object; all-zero bytes are
+/// one without permits. For signals: "so many items are there". A permit belongs to nobody, so one that a killed process
+/// had taken is gone, as if it had been used; where permits are to come back, use bounded_semaphore.
+///
+/// The commit of acquire and of release is one atomic operation on the count. A process that is killed after releasing
+/// and before waking anybody: sleepers find the permit within half a second. One that is killed while it waits: nothing.
+template <class Waiting = waiting::adaptive, sync_backend Backend = native_backend>
+class basic_semaphore {
+ public:
+  constexpr basic_semaphore() noexcept = default;
+  /// With `permits` at the beginning.
+  constexpr explicit basic_semaphore(std::uint32_t permits) noexcept : count_{permits} {}
+  basic_semaphore(basic_semaphore const&) = delete;
+  basic_semaphore& operator=(basic_semaphore const&) = delete;
+
+  static constexpr std::uint32_t max() noexcept { return std::numeric_limits<std::uint32_t>::max(); }
+
+  /// Waits for a permit and takes it.
+  void acquire() { (void)take(never, true); }
+  [[nodiscard]] bool try_acquire() { return take(never, false); }
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_acquire_for(std::chrono::duration<Rep, Period> wait) {
+    return take(detail::deadline_after<Backend>(wait), true);
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool try_acquire_until(std::chrono::time_point<Clock, Duration> when) {
+    return take(detail::deadline_at<Backend>(when), true);
+  }
+
+  /// Adds `permits`. Throws std::overflow_error, having added nothing, when there would be more than max().
+  void release(std::uint32_t permits = 1) {
+    auto seen = count_.load(std::memory_order_relaxed);
+    do {
+      if (permits > max() - seen)
+        throw std::overflow_error("polyproc: a semaphore cannot hold more than 2^32 - 1 permits; is it released more often "
+                                  "than acquired?");
+    } while (!count_.compare_exchange_weak(seen, seen + permits));
+    if (permits == 1)
+      waiting_.wake_one();
+    else if (permits != 0)
+      waiting_.wake_all();
+  }
+
+  /// A snapshot; never waits.
+  [[nodiscard]] std::uint32_t value() const noexcept { return count_.load(); }
+
+  using polyproc_shareable = void;
+
+ private:
+  bool take(time_point deadline, bool wait) {
+    return detail::take_until(
+        waiting_, deadline, wait, detail::idle_recheck,
+        [this](bool) {
+          auto seen = count_.load(std::memory_order_relaxed);
+          while (seen != 0)
+            if (count_.compare_exchange_weak(seen, seen - 1)) return true;
+          return false;
+        },
+        [this] { return count_.load() != 0; });
+  }
+
+  typename Backend::template atomic<std::uint32_t> count_{0};
+  detail::sleepers<Backend, Waiting> waiting_;
+};
+using semaphore = basic_semaphore<>;
+
+/// At most so many threads at once (1 to 64): a permit belongs to the thread that acquired it, who must release it
+/// itself; to release what one does not hold throws std::system_error (operation_not_permitted). A thread may hold
+/// several. A plain member of a shared object.
+///
+/// The permit of a thread or process that ends, or is killed, comes back: those who wait for one find it within 20 ms.
+template <class Waiting = waiting::adaptive, sync_backend Backend = native_backend>
+class basic_bounded_semaphore {
+ public:
+  static constexpr std::uint32_t most_permits = 64;
+
+  /// Throws std::invalid_argument for a number of permits out of range.
+  constexpr explicit basic_bounded_semaphore(std::uint32_t permits) : permits_(permits) {
+    if (permits == 0 || permits > most_permits)
+      throw std::invalid_argument("polyproc: a bounded_semaphore has 1 to 64 permits; for more use semaphore");
+  }
+  basic_bounded_semaphore(basic_bounded_semaphore const&) = delete;
+  basic_bounded_semaphore& operator=(basic_bounded_semaphore const&) = delete;
+
+  [[nodiscard]] std::uint32_t max() const noexcept { return permits_; }
+
+  void acquire() { (void)take(never, true); }
+  [[nodiscard]] bool try_acquire() { return take(never, false); }
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_acquire_for(std::chrono::duration<Rep, Period> wait) {
+    return take(detail::deadline_after<Backend>(wait), true);
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool try_acquire_until(std::chrono::time_point<Clock, Duration> when) {
+    return take(detail::deadline_at<Backend>(when), true);
+  }
+  void release() {
+    if (!holders_.give_up(Backend::self(), permits_)) detail::throw_not_holder("release", "bounded semaphore");
+    waiting_.wake_one();
+  }
+
+  /// Permits that nobody has; those of the dead count as taken until somebody needs them. A snapshot; never waits.
+  [[nodiscard]] std::uint32_t value() const noexcept { return permits_ - holders_.taken(permits_); }
+
+  using polyproc_shareable = void;
+
+ private:
+  bool take(time_point deadline, bool wait) {
+    return detail::take_until(
+        waiting_, deadline, wait, detail::holder_recheck,
+        [this](bool ask) { return holders_.claim(Backend::self(), permits_, ask); },
+        [this] { return holders_.taken(permits_) < permits_; });
+  }
+
+  std::uint32_t permits_;
+  detail::sleepers<Backend, Waiting> waiting_;
+  detail::owner_slots<Backend, most_permits> holders_;
+};
+using bounded_semaphore = basic_bounded_semaphore<>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/sync/shared_mutex.hpp
+
+/// A mutex that many readers or one writer may hold.
+///
+///   writer: an owner_lock      phase: [ harmed : 1 | open, closing or writing : 2 ]      readers: owner_slots
+///
+/// Who may write what: only the holder of `writer` changes `phase`. A reader takes a place, then looks at the phase; a
+/// writer takes `writer`, sets the phase to closing, then waits until it has seen every place free once; both in the one
+/// order of sequentially consistent accesses, so either the reader sees `closing` (and gives its place up again) or the
+/// writer sees the place. Then the writer sets the phase to writing. To unlock it sets the phase to open (the commit)
+/// and lets go of `writer`. So while the phase is not open, `writer` has a holder, perhaps a dead one.
+///
+/// What a death leaves:
+///   a reader: its place, with a dead identity, which a writer that waits for it clears within holder_recheck; nothing
+///     was changed, so nobody is told;
+///   a writer before it had waited for all readers (closing): nothing was changed; the next one who takes `writer`, or
+///     a reader that waits, finds that its holder is dead and opens the phase again;
+///   a writer that had the lock (writing): the same, and `harmed` is set, which stays until somebody has repaired;
+///   a writer that had opened the phase and not yet let go of `writer`: nothing but a dead holder to be replaced.
+/// One that dies while it sets such things right leaves `writer` with a dead holder, and all of it to the next.
+
+namespace polyproc::inline v0_1 {
+
+/// A plain member of a shared object; all-zero bytes are an unlocked one. Meets the standard's SharedTimedMutex. At most
+/// 64 readers at once (MostReaders); further ones wait for a place. Writers go first: while one waits, new readers wait too. A reader
+/// may not become a writer: that, and a lock of any kind by the writer, is an error (resource_deadlock_would_occur). A
+/// second lock_shared by a reader is let pass while no writer waits, and is the same error when one does.
+///
+/// A reader that dies is simply gone. After the death of a writer everybody, readers too, is told as the policy says,
+/// until recover() has run.
+template <class OnOwnerDeath = on_owner_death::throws, class Waiting = waiting::adaptive, unsigned MostReaders = 64,
+          sync_backend Backend = native_backend>
+class basic_shared_mutex {
+ public:
+  static constexpr unsigned most_readers = MostReaders;
+
+  constexpr basic_shared_mutex() noexcept = default;
+  basic_shared_mutex(basic_shared_mutex const&) = delete;
+  basic_shared_mutex& operator=(basic_shared_mutex const&) = delete;
+
+  /// For writing.
+  void lock() { (void)finish(write_until(never, true, keeps_harmed), "lock"); }
+  [[nodiscard]] bool try_lock() { return finish(write_until(never, false, keeps_harmed), "try_lock"); }
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_lock_for(std::chrono::duration<Rep, Period> wait) {
+    return finish(write_until(detail::deadline_after<Backend>(wait), true, keeps_harmed), "try_lock_for");
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool try_lock_until(std::chrono::time_point<Clock, Duration> when) {
+    return finish(write_until(detail::deadline_at<Backend>(when), true, keeps_harmed), "try_lock_until");
+  }
+  void unlock() {
+    if (!writer_.mine()) detail::throw_not_holder("unlock", kind);
+    reopen();
+  }
+
+  /// For reading.
+  void lock_shared() { (void)share(never, true, "lock_shared"); }
+  [[nodiscard]] bool try_lock_shared() { return share(never, false, "try_lock_shared"); }
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_lock_shared_for(std::chrono::duration<Rep, Period> wait) {
+    return share(detail::deadline_after<Backend>(wait), true, "try_lock_shared_for");
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool try_lock_shared_until(std::chrono::time_point<Clock, Duration> when) {
+    return share(detail::deadline_at<Backend>(when), true, "try_lock_shared_until");
+  }
+  void unlock_shared() {
+    if (!readers_.give_up(Backend::self(), most_readers)) detail::throw_not_holder("unlock_shared", kind);
+    closing_.wake_all();
+  }
+
+  /// As basic_mutex::recover: holds the mutex for writing while repair() runs.
+  template <class Repair>
+  bool recover(Repair&& repair) {
+    auto const got = write_until(never, true, true);
+    if (got == outcome::already_mine) detail::throw_relocked("recover", kind);
+    auto const release = [this] { reopen(); };
+    if (got == outcome::locked) {
+      release();
+      return false;
+    }
+    detail::repair_and_release(std::forward<Repair>(repair), [this] { phase_.store(writing); }, release);
+    return true;
+  }
+  [[nodiscard]] bool owner_is_dead() const noexcept { return (phase_.load() & harmed) != 0; }
+  /// By the writer: what the mutex guards is whole again.
+  void repaired() {
+    if (!writer_.mine()) detail::throw_not_holder("repaired", kind);
+    phase_.store(writing);
+  }
+
+  using polyproc_shareable = void;
+
+ private:
+  using outcome = detail::lock_outcome;
+  using sleepers = detail::sleepers<Backend, Waiting>;
+  static constexpr char const* kind = "shared mutex";
+  static constexpr std::uint32_t open = 0;
+  static constexpr std::uint32_t closing = 1;
+  static constexpr std::uint32_t writing = 2;
+  static constexpr std::uint32_t phase_mask = 3;
+  static constexpr std::uint32_t harmed = 4;
+  static constexpr bool keeps_harmed = !detail::throwing_policy<OnOwnerDeath>;
+
+  /// Only the holder of `writer` writes it, so this need not be one step.
+  void set_phase(std::uint32_t phase) noexcept { phase_.store(phase | (phase_.load(std::memory_order_relaxed) & harmed)); }
+
+  void reopen() noexcept {
+    set_phase(open);
+    waiting_readers_.wake_all();
+    writer_.unlock();
+  }
+
+  /// For the holder of `writer` whose predecessor died.
+  void settle() noexcept {
+    auto const left = phase_.load();
+    if ((left & phase_mask) == writing)
+      phase_.store(open | harmed);
+    else
+      set_phase(open);
+    writer_.mark_clean();
+  }
+
+  /// locked_dirty: as locked if `accept_harmed`, else nothing was taken.
+  outcome write_until(time_point deadline, bool wait, bool accept_harmed) {
+    auto const got = wait ? writer_.lock_until(deadline) : writer_.try_lock();
+    if (got == outcome::not_locked || got == outcome::already_mine) return got;
+    if (got == outcome::locked_dirty) settle();
+    bool const broken = (phase_.load(std::memory_order_relaxed) & harmed) != 0;
+    if (broken && !accept_harmed) {
+      reopen();  // a dead writer may have left readers asleep
+      return outcome::locked_dirty;
+    }
+    set_phase(closing);
+    auto const me = Backend::self();
+    for (unsigned i = 0; i < most_readers; ++i) {
+      auto const place = await_free(i, me, deadline, wait);
+      if (place == outcome::locked) continue;
+      reopen();
+      return place;
+    }
+    set_phase(writing);
+    return broken ? outcome::locked_dirty : outcome::locked;
+  }
+
+  /// Until nobody reads at that place.
+  outcome await_free(unsigned i, std::uint64_t me, time_point deadline, bool wait) {
+    for (bool last = !wait, ask = last;;) {
+      auto const id = readers_.holder(i);
+      if (id == 0 || (ask && readers_.clear_dead(i, id))) return outcome::locked;
+      if (id == me) return outcome::already_mine;
+      if (last) return outcome::not_locked;
+      auto const s = closing_.sleep(deadline, detail::holder_recheck, [&] { return readers_.holder(i) != id; });
+      ask = s != sleepers::slept::woken;
+      last = s == sleepers::slept::late;
+    }
+  }
+
+  /// locked_dirty: as locked if the policy keeps such a lock, else nothing was taken.
+  outcome read_until(time_point deadline, bool wait) {
+    auto const me = Backend::self();
+    for (bool last = !wait, ask = last;;) {
+      bool placed = true;
+      if ((phase_.load(std::memory_order_relaxed) & phase_mask) == open) {
+        placed = readers_.claim(me, most_readers, ask);
+        if (placed) {
+          auto const phase = phase_.load();
+          if ((phase & phase_mask) == open) {
+            if ((phase & harmed) == 0) return outcome::locked;
+            if constexpr (!keeps_harmed) give_back(me);
+            return outcome::locked_dirty;
+          }
+          give_back(me);
+        }
+      }
+      if (writer_.mine() || readers_.has(me, most_readers)) return outcome::already_mine;
+      if (ask && placed && revive()) continue;
+      if (last) return outcome::not_locked;
+      auto const s = placed ? waiting_readers_.sleep(deadline, detail::holder_recheck,
+                                                     [&] { return (phase_.load() & phase_mask) == open; })
+                            : closing_.sleep(deadline, detail::holder_recheck,
+                                             [&] { return readers_.taken(most_readers) < most_readers; });
+      ask = s != sleepers::slept::woken;
+      last = s == sleepers::slept::late;
+    }
+  }
+  void give_back(std::uint64_t me) noexcept {
+    readers_.give_up(me, most_readers);
+    closing_.wake_all();
+  }
+
+  /// If the writer has ended: opens the phase again. True if it found the phase open or opened it.
+  bool revive() noexcept {
+    auto const got = writer_.try_lock();
+    if (got == outcome::locked_dirty) settle();
+    if (got == outcome::locked || got == outcome::locked_dirty) reopen();
+    return (phase_.load() & phase_mask) == open;
+  }
+
+  bool finish(outcome got, char const* what) {
+    switch (got) {
+      case outcome::locked: return true;
+      case outcome::not_locked: return false;
+      case outcome::already_mine: detail::throw_relocked(what, kind);
+      case outcome::locked_dirty: break;
+    }
+    if constexpr (!keeps_harmed) detail::throw_owner_died(kind);
+    detail::meet_owner_death<OnOwnerDeath>(
+        kind, *this, [this] { phase_.store(writing); }, [this] { reopen(); });
+    return true;
+  }
+
+  /// What the dead writer guarded cannot be repaired under a reader's lock: where the policy repairs, the reader does
+  /// so as a writer and then reads.
+  bool share(time_point deadline, bool wait, char const* what) {
+    for (;;) {
+      auto const got = read_until(deadline, wait);
+      if (got == outcome::already_mine) detail::throw_relocked(what, kind);
+      if (got != outcome::locked_dirty) return got == outcome::locked;
+      if constexpr (!keeps_harmed) detail::throw_owner_died(kind);
+      if constexpr (!detail::repairing_policy<OnOwnerDeath>) return true;
+      unlock_shared();
+      auto const written = write_until(deadline, wait, true);
+      if (written == outcome::not_locked) return false;
+      if (written == outcome::already_mine) detail::throw_relocked(what, kind);
+      (void)finish(written, what);
+      reopen();
+    }
+  }
+
+  detail::owner_lock<Backend, Waiting> writer_;
+  typename Backend::template atomic<std::uint32_t> phase_{0};
+  sleepers closing_;          // a writer that waits for readers to go, and readers that wait for a place
+  sleepers waiting_readers_;  // for the phase to be open
+  detail::owner_slots<Backend, most_readers> readers_;
+};
+
+using shared_mutex = basic_shared_mutex<>;
 
 }  // namespace polyproc::inline v0_1
 
@@ -8105,17 +11780,5 @@ class basic_process_pool {
 };
 
 using process_pool = basic_process_pool<>;
-
-}  // namespace polyproc::inline v0_1
-
-// ---- polyproc/version.hpp
-
-/// The version, here and nowhere else: CMake, Meson, the Conan recipe and the tests read it from these lines.
-
-namespace polyproc::inline v0_1 {
-
-inline constexpr int version_major = 0;
-inline constexpr int version_minor = 1;
-inline constexpr int version_patch = 0;
 
 }  // namespace polyproc::inline v0_1

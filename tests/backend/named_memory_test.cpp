@@ -776,6 +776,7 @@ void open_as_nobody(std::string const& name) {
       if (failure.code() == std::errc::permission_denied) ++denied;
     }
   }
+  if (::seteuid(0) != 0) throw std::runtime_error("seteuid");  // leak checkers have to look at this process
   if (denied != 2) throw std::runtime_error("not denied");
 }
 }  // namespace
@@ -1013,10 +1014,24 @@ void fork_tests() {
   }
 }
 
+/// Sanitizers' own locks do not survive a fork beside threads.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define POLYPROC_TEST_SANITIZED
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define POLYPROC_TEST_SANITIZED
+#endif
+#if defined(POLYPROC_TEST_SANITIZED)
+constexpr bool sanitized = true;
+#else
+constexpr bool sanitized = false;
+#endif
+
 /// Forks in a program whose threads are at it.
 template <class Backend>
 void fork_storm() {
-  if constexpr (Backend::has_fork) {
+  if constexpr (Backend::has_fork && !sanitized) {
     named n("storm");
     std::atomic<bool> stop{false};
     std::vector<std::thread> threads;
@@ -1029,8 +1044,8 @@ void fork_storm() {
         }
       });
     }
-    for (int round = 0; round < 50; ++round) {
-      auto child = Backend::start_fork(true);
+    for (int round = 0; round < 100; ++round) {
+      auto child = Backend::start_fork(false);
       if (!child) {
         try {
           create(n.name + ".child", 4096);

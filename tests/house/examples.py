@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The examples of locks and shared memory do what they say, on every backend: they compile without a warning, print what they
-should, end with 0, and leave nothing behind.
+"""The examples of locks and shared memory do what they say, on every backend: they compile without a warning, print what
+they should, end with 0, and leave nothing behind.
 
-On the native and the portable POSIX backend, and with mingw-w64 under Wine where both are here (tools/test sets WINEPREFIX).
-What differs from run to run is told from what must not; what may differ but must do so sometimes (lines that mix, tickets
-sold twice without the lock) is tried a few times.
+On the native and the portable POSIX backend, and with mingw-w64 under Wine where both are here (tools/test sets
+WINEPREFIX). What differs from run to run is told from what must not; what must happen only sometimes (lines that mix,
+tickets sold twice without the lock) is tried a few times.
 
 usage: examples.py     exit status: 0 all is well, 1 something is not
 """
@@ -235,7 +235,7 @@ def check_unrelated(book, w, where, others):
         for other in others:
             foreign = call("--show", name, by=other)
             book.check(foreign.returncode == 1 and "with another backend" in foreign.stdout,
-                       f"{w.name}: shared_memory: a program with backend {other.name} is refused with a sentence", said(foreign))
+                       f"{w.name}: shared_memory: a program with backend {other.name} is refused", said(foreign))
     finally:
         removed = call("--remove", name)
         if w.suffix:

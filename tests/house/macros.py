@@ -24,6 +24,7 @@ import house  # noqa: E402
 
 UNIX_HEADERS = {
     "cxxabi.h": "the name of an exception's type, in full",
+    "dirent.h": "what creators of names have left behind (portable backend)",
     "dlfcn.h": "code in shared libraries",
     "fcntl.h": "open, fcntl",
     "link.h": "the modules of this process and where they lie",
