@@ -39,7 +39,8 @@ def main():
                 return done.returncode == 0, done.stdout
 
             jobs.append((f"{name} is refused, {os.path.basename(compiler)}", refused))
-            jobs.append((f"{name} compiles with -DFIXED, {os.path.basename(compiler)}", fixed))
+            if compiler == compilers[0]:
+                jobs.append((f"{name} compiles with -DFIXED, {os.path.basename(compiler)}", fixed))
     book.check_all(jobs)
     book.finish()
 

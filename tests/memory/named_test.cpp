@@ -127,6 +127,18 @@ TEST_CASE_METHOD(tidy, "[H25] who opens a name and ends does not take it away fr
   CHECK(polyproc::shared<start>::try_open(name));
 }
 
+TEST_CASE_METHOD(tidy, "[H27] no process and no thread keeps books of shared memory") {
+  name_of_test name;
+  auto const before = inventory::take();
+  polyproc::shared<account> const anonymous;
+  auto const named = polyproc::shared<account>::create(name, {.lifetime = polyproc::lifetime::owner});
+  polyproc::shared_array<long> const array(1000);
+  polyproc::shared_heap const heap(10000);
+  auto const during = inventory::take();
+  CHECK(during.children == before.children);
+  CHECK(during.threads == before.threads);
+}
+
 TEST_CASE_METHOD(tidy, "[H28] a name lives as long as the backend says, and what was opened longer") {
   name_of_test name;
   auto p = polyproc::launch(create_and_exit, name.text);

@@ -195,6 +195,9 @@ class basic_shared_heap {
     if (auto* const there = heap()->root(type)) return *std::launder(reinterpret_cast<T*>(there));
     // One who died in here has published nothing, so there is nothing to repair.
     detail::repairing_hold<Backend> const hold{heap()->root_lock(), never, [] {}};
+    if (!hold.owns())
+      throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
+                              "polyproc: the root object of a shared heap was asked for by its own constructor");
     if (auto* const there = heap()->root(type)) return *std::launder(reinterpret_cast<T*>(there));
     auto* const at = heap()->allocate(sizeof(T));
     T* made = nullptr;

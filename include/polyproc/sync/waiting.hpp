@@ -9,7 +9,7 @@ namespace detail {
 
 /// A sleeper behind something that somebody holds looks again at least this often, because its holder may have
 /// died, or the one who was woken instead of it.
-inline constexpr std::chrono::milliseconds holder_recheck{10};
+inline constexpr std::chrono::milliseconds holder_recheck{5};
 
 /// A sleeper that waits for something to come (an item, a task) looks again at least this often: the one who
 /// brought it may have died between bringing it and waking.
