@@ -1,3 +1,4 @@
+// timeout: 1500
 // Producers and consumers on one queue and adders on one guarded counter in a storm of kills. The books say afterwards
 // what may be missing, and it must balance.
 

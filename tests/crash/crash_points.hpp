@@ -8,7 +8,7 @@
 /// way depends on time or chance, it is killed wherever it got: that is a crash point as good as another, and counted.
 ///
 /// A system call is one instruction: nothing is killed in the middle of one. Of `rep movs` and its like the first,
-/// last, middle and a few random iterations are tried. When the time does not suffice (POLYPROC_CRASH_SECONDS, 60, of
+/// last, middle and a few random iterations are tried. When the time does not suffice (POLYPROC_CRASH_SECONDS, 40, of
 /// which each sweep may use a 20th) the points are taken in an order that spreads any beginning of it evenly;
 /// POLYPROC_CRASH_SEED repeats one.
 #pragma once
@@ -468,7 +468,7 @@ crash_report crash_points(crash_case<State> const& what) {
     return report;
   }
   auto const began = clock::now();
-  auto const budget = std::chrono::seconds(setting("POLYPROC_CRASH_SECONDS", 60)) / 20;
+  auto const budget = std::chrono::seconds(setting("POLYPROC_CRASH_SECONDS", 40)) / 20;
   auto const seed = setting("POLYPROC_CRASH_SEED", std::random_device{}());
   std::mt19937 random{seed};
 

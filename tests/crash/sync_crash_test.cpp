@@ -1,4 +1,4 @@
-// timeout: 300
+// timeout: 1500
 // alone
 //
 // A process is killed after every single instruction of the operations on locks. See crash_points.hpp.

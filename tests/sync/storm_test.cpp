@@ -1,4 +1,4 @@
-// timeout: 300
+// timeout: 1500
 // Every kind of lock in a storm of kills: nobody hangs, nobody is alone with what a dead one left half done, and the books
 // balance.
 
@@ -84,7 +84,7 @@ void write_deep(shared_locked<polyproc::recursive_mutex> b, std::uint32_t life) 
 template <class Lock, class Writer>
 void storm_of_writers(char const* what, Writer writer, int readers) {
   shared_locked<Lock> b;
-  storm all(0.2);
+  storm all(0.1);
   auto const writers = all.add("writers", 4, [&](std::uint32_t life) { return polyproc::launch(writer, b, life); }, most_lives);
   std::size_t reading = writers;
   if constexpr (std::is_same_v<Lock, polyproc::shared_mutex>)
@@ -191,7 +191,7 @@ TEST_CASE_METHOD(tidy, "[H21] shared_mutex in a storm of kills") {
 
 TEST_CASE_METHOD(tidy, "[H21] bounded_semaphore in a storm of kills: permits come back, and are never too many") {
   shared_permits b;
-  storm all(0.2);
+  storm all(0.1);
   auto const users = all.add("users", 5, [&](std::uint32_t life) { return polyproc::launch(use_permit, b, life); }, most_lives);
   all.rage();
   b->stop = 1;
@@ -208,7 +208,7 @@ TEST_CASE_METHOD(tidy, "[H21] bounded_semaphore in a storm of kills: permits com
 
 TEST_CASE_METHOD(tidy, "[H22] condition_variable, semaphore and event in a storm of kills") {
   shared_post b;
-  storm all(0.2);
+  storm all(0.1);
   auto const givers = all.add("givers", 3, [&](std::uint32_t life) { return polyproc::launch(give, b, life); }, most_lives / 2);
   auto const takers = all.add("takers", 3, [&](std::uint32_t life) { return polyproc::launch(take, b, most_lives / 2 + life); },
                               most_lives / 2);
