@@ -11,6 +11,11 @@ namespace polyproc::inline v0_1 {
 
 namespace detail {
 
+// A user who gives fewer values than an aggregate has members means it.
+#if defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#endif
 /// Makes a T at a place from args: parentheses or, for an aggregate, its members in order.
 template <class T, class... Args>
 void construct_shared(std::byte* place, Args&&... args) {
@@ -21,6 +26,9 @@ void construct_shared(std::byte* place, Args&&... args) {
   else
     ::new (static_cast<void*>(place)) T{std::forward<Args>(args)...};
 }
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 
 [[noreturn]] inline void throw_name_exists(std::string_view name) {
   throw std::system_error(std::make_error_code(std::errc::file_exists),
