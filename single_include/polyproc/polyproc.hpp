@@ -4892,7 +4892,7 @@ namespace detail {
 
 /// A sleeper behind something that somebody holds looks again at least this often, because its holder may have
 /// died, or the one who was woken instead of it.
-inline constexpr std::chrono::milliseconds holder_recheck{10};
+inline constexpr std::chrono::milliseconds holder_recheck{5};
 
 /// A sleeper that waits for something to come (an item, a task) looks again at least this often: the one who
 /// brought it may have died between bringing it and waking.
@@ -7680,6 +7680,11 @@ namespace polyproc::inline v0_1 {
 
 namespace detail {
 
+// A user who gives fewer values than an aggregate has members means it.
+#if defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#endif
 /// Makes a T at a place from args: parentheses or, for an aggregate, its members in order.
 template <class T, class... Args>
 void construct_shared(std::byte* place, Args&&... args) {
@@ -7690,6 +7695,9 @@ void construct_shared(std::byte* place, Args&&... args) {
   else
     ::new (static_cast<void*>(place)) T{std::forward<Args>(args)...};
 }
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 
 [[noreturn]] inline void throw_name_exists(std::string_view name) {
   throw std::system_error(std::make_error_code(std::errc::file_exists),
@@ -8205,6 +8213,9 @@ class basic_shared_heap {
     if (auto* const there = heap()->root(type)) return *std::launder(reinterpret_cast<T*>(there));
     // One who died in here has published nothing, so there is nothing to repair.
     detail::repairing_hold<Backend> const hold{heap()->root_lock(), never, [] {}};
+    if (!hold.owns())
+      throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
+                              "polyproc: the root object of a shared heap was asked for by its own constructor");
     if (auto* const there = heap()->root(type)) return *std::launder(reinterpret_cast<T*>(there));
     auto* const at = heap()->allocate(sizeof(T));
     T* made = nullptr;
