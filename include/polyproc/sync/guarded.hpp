@@ -3,7 +3,6 @@
 
 #include <polyproc/sync/mutex.hpp>
 
-#include <functional>
 #include <optional>
 
 namespace polyproc::inline v0_1 {
@@ -69,13 +68,13 @@ class basic_guarded {
   template <class F>
   decltype(auto) with(F&& f) {
     auto const held = lock();
-    return std::invoke(std::forward<F>(f), *held);
+    return std::forward<F>(f)(*held);
   }
 
   /// As basic_mutex::recover, with repair(T&).
   template <class Repair>
   bool recover(Repair&& repair) {
-    return mutex_.recover([&] { std::invoke(std::forward<Repair>(repair), value_); });
+    return mutex_.recover([&] { std::forward<Repair>(repair)(value_); });
   }
   [[nodiscard]] bool owner_is_dead() const noexcept { return mutex_.owner_is_dead(); }
 

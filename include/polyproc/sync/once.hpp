@@ -4,8 +4,6 @@
 #include <polyproc/backend/native.hpp>
 #include <polyproc/sync/owner_death.hpp>
 
-#include <functional>
-
 namespace polyproc::inline v0_1 {
 
 /// A plain member of a shared object; all-zero bytes are one that was not called yet. See call_once.
@@ -47,7 +45,7 @@ void call_once(basic_once_flag<Waiting, Backend>& flag, F&& f, Args&&... args) {
     }
   } const end{flag};
   if (flag.called()) return;
-  std::invoke(std::forward<F>(f), std::forward<Args>(args)...);
+  std::forward<F>(f)(std::forward<Args>(args)...);
   flag.done_.store(1, std::memory_order_release);
 }
 
