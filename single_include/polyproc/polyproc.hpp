@@ -5004,6 +5004,29 @@ time_point deadline_at(std::chrono::time_point<Clock, Duration> when) {
   }
 }
 
+/// When it is time to ask whether somebody has died, for one who may be woken often and for nothing meanwhile.
+template <sync_backend Backend>
+class pace {
+ public:
+  explicit pace(std::chrono::milliseconds every) noexcept : every_(every) {}
+  /// The first time is counted from the first call: one who need not sleep does not look at the clock.
+  [[nodiscard]] time_point next() noexcept {
+    if (next_ == time_point{}) next_ = Backend::now() + every_;
+    return next_;
+  }
+  /// Whether it is; then not again before that time has passed once more.
+  bool due() noexcept {
+    auto const now = Backend::now();
+    if (now < next_) return false;
+    next_ = now + every_;
+    return true;
+  }
+
+ private:
+  std::chrono::milliseconds every_;
+  time_point next_{};
+};
+
 /// Those who wait until something is so, with nothing in shared memory that the death of one of them could break.
 ///
 /// Protocol. A sleeper reads `turn`, sets `asleep`, looks again whether it may go on, and parks on the value of `turn` it
@@ -5017,7 +5040,7 @@ time_point deadline_at(std::chrono::time_point<Clock, Duration> when) {
 /// next one if there is something left for it.
 ///
 /// What a death leaves: a sleeper: `asleep`, which costs the next waker one call. A waker between its change and the wake,
-/// or one that was woken and had to pass on: sleepers that find out when they look again, `recheck` after they parked.
+/// or one that was woken and had to pass on: sleepers that find out when they look again.
 template <sync_backend Backend, class Waiting = waiting::block>
 class sleepers {
  public:
@@ -5042,23 +5065,21 @@ class sleepers {
 
   enum class slept : std::uint8_t {
     woken,  ///< Or for no reason: look again.
-    long_,  ///< For all of `recheck`: time to ask whether somebody has died.
+    long_,  ///< It is time to ask whether somebody has died.
     late,   ///< The deadline has passed; ready() was false after that.
   };
-  /// Sleeps, unless ready() is true, until woken, for `recheck`, or until the deadline. ready() must read what it looks at
-  /// with sequentially consistent loads.
+  /// Sleeps, unless ready() is true, until woken, until it is time to ask, or until the deadline. ready() must read what it
+  /// looks at with sequentially consistent loads.
   template <class Ready>
-  slept sleep(time_point deadline, std::chrono::milliseconds recheck, Ready&& ready) {
+  slept sleep(time_point deadline, pace<Backend>& asking, Ready&& ready) {
     if (Waiting::template look<Backend>(ready)) return slept::woken;
     auto const turn = turn_.load();
     asleep_.store(1);
-    auto const now = Backend::now();
-    bool const late = deadline != never && now >= deadline;
+    bool const late = deadline != never && Backend::now() >= deadline;
     if (ready()) return slept::woken;
     if (late) return slept::late;
-    auto const until = std::min(deadline, now + recheck);
-    Waiting::template park<Backend>(turn_, turn, until);
-    return until == deadline || Backend::now() < until ? slept::woken : slept::long_;
+    Waiting::template park<Backend>(turn_, turn, std::min(deadline, asking.next()));
+    return asking.due() ? slept::long_ : slept::woken;
   }
 
  private:
@@ -5166,6 +5187,7 @@ class owner_lock {
           return outcome != lock_outcome::not_locked;
         }))
       return outcome;
+    pace<Backend> asking{holder_recheck};
     for (bool suspect = false;;) {
       auto const turn = turn_.load(std::memory_order_acquire);
       auto const late = deadline != never && Backend::now() >= deadline;
@@ -5182,9 +5204,8 @@ class owner_lock {
           !word_.compare_exchange_weak(seen, seen | sleepers_bit, std::memory_order_relaxed,
                                        std::memory_order_relaxed))
         continue;
-      auto const until = no_later_than<Backend>(deadline, holder_recheck);
-      Waiting::template park<Backend>(turn_, turn, until);
-      suspect = Backend::now() >= until;
+      Waiting::template park<Backend>(turn_, turn, std::min(deadline, asking.next()));
+      suspect = asking.due();
     }
   }
 
@@ -5973,6 +5994,7 @@ class queue_core {
   /// success, full, closed; timeout when the deadline of a waiting put came first. Throws std::bad_alloc, having changed
   /// nothing, when there is no memory for a large message.
   queue_status put(std::span<std::byte const> message, time_point deadline, bool wait) {
+    pace<Backend> looking{idle_recheck};
     for (;;) {
       if (full_now()) {
         if (closed()) return queue_status::closed;
@@ -5990,13 +6012,14 @@ class queue_core {
         if (status == queue_status::timeout) return wait ? status : queue_status::full;
         if (status == queue_status::closed || !wait) return status;
       }
-      if (head_->putters.sleep(deadline, idle_recheck, [this] { return !full_now() || closed(); }) == slept::late)
+      if (head_->putters.sleep(deadline, looking, [this] { return !full_now() || closed(); }) == slept::late)
         return queue_status::timeout;
     }
   }
 
   /// success, empty, closed; timeout. Throws std::bad_alloc, having taken nothing.
   queue_status get(message_buffer& into, time_point deadline, bool wait) {
+    pace<Backend> looking{idle_recheck};
     for (;;) {
       if (empty_now()) {
         if (closed() && empty_now()) return queue_status::closed;
@@ -6013,7 +6036,7 @@ class queue_core {
         }
         if (status == queue_status::closed || !wait) return status;
       }
-      if (head_->getters.sleep(deadline, idle_recheck, [this] { return !empty_now() || closed(); }) == slept::late)
+      if (head_->getters.sleep(deadline, looking, [this] { return !empty_now() || closed(); }) == slept::late)
         return queue_status::timeout;
     }
   }
@@ -9738,6 +9761,7 @@ class basic_barrier {
       return place;
     }
     arrived_[place].store(arrival(phase));
+    detail::pace<Backend> asking{detail::holder_recheck};
     for (slept s = slept::woken;;) {
       complete(phase);
       if (s != slept::woken && somebody_is_missing(phase)) break_up(phase);
@@ -9754,7 +9778,7 @@ class basic_barrier {
         members_[place].compare_exchange_strong(mine, 0);
         throw broken_barrier();
       }
-      s = waiting_.sleep(deadline, detail::holder_recheck, [&] { return phase_.load() != phase; });
+      s = waiting_.sleep(deadline, asking, [&] { return phase_.load() != phase; });
     }
   }
 
@@ -10085,8 +10109,6 @@ using mutex = basic_mutex<>;
 
 }  // namespace polyproc::inline v0_1
 
-#include <functional>
-
 namespace polyproc::inline v0_1 {
 
 /// A T and its mutex in one. May live in shared<...> if T may. The policy is that of a mutex, except that a repair
@@ -10150,13 +10172,13 @@ class basic_guarded {
   template <class F>
   decltype(auto) with(F&& f) {
     auto const held = lock();
-    return std::invoke(std::forward<F>(f), *held);
+    return std::forward<F>(f)(*held);
   }
 
   /// As basic_mutex::recover, with repair(T&).
   template <class Repair>
   bool recover(Repair&& repair) {
-    return mutex_.recover([&] { std::invoke(std::forward<Repair>(repair), value_); });
+    return mutex_.recover([&] { std::forward<Repair>(repair)(value_); });
   }
   [[nodiscard]] bool owner_is_dead() const noexcept { return mutex_.owner_is_dead(); }
 
@@ -10394,8 +10416,9 @@ class basic_latch {
  private:
   bool wait_till(time_point deadline) {
     using slept = typename detail::sleepers<Backend, Waiting>::slept;
+    detail::pace<Backend> looking{detail::idle_recheck};
     while (!try_wait())
-      if (waiting_.sleep(deadline, detail::idle_recheck, [this] { return try_wait(); }) == slept::late) return try_wait();
+      if (waiting_.sleep(deadline, looking, [this] { return try_wait(); }) == slept::late) return try_wait();
     return true;
   }
 
@@ -10451,7 +10474,7 @@ void call_once(basic_once_flag<Waiting, Backend>& flag, F&& f, Args&&... args) {
     }
   } const end{flag};
   if (flag.called()) return;
-  std::invoke(std::forward<F>(f), std::forward<Args>(args)...);
+  std::forward<F>(f)(std::forward<Args>(args)...);
   flag.done_.store(1, std::memory_order_release);
 }
 
@@ -10630,6 +10653,7 @@ template <sync_backend Backend, class Waiting, class Take, class Ready>
 bool take_until(sleepers<Backend, Waiting>& waiting, time_point deadline, bool wait, std::chrono::milliseconds recheck,
                 Take&& take, Ready&& ready) {
   using slept = typename sleepers<Backend, Waiting>::slept;
+  pace<Backend> asking{recheck};
   for (bool last = !wait, ask = last, has_slept = false;;) {
     bool const got = take(ask);
     if (got || last) {
@@ -10637,7 +10661,7 @@ bool take_until(sleepers<Backend, Waiting>& waiting, time_point deadline, bool w
       if (has_slept) waiting.pass_on(ready);
       return got;
     }
-    auto const s = waiting.sleep(deadline, recheck, ready);
+    auto const s = waiting.sleep(deadline, asking, ready);
     has_slept = true;
     ask = s != slept::woken;
     last = s == slept::late;
@@ -10916,12 +10940,13 @@ class basic_shared_mutex {
 
   /// Until nobody reads at that place.
   outcome await_free(unsigned i, std::uint64_t me, time_point deadline, bool wait) {
+    detail::pace<Backend> asking{detail::holder_recheck};
     for (bool last = !wait, ask = last;;) {
       auto const id = readers_.holder(i);
       if (id == 0 || (ask && readers_.clear_dead(i, id))) return outcome::locked;
       if (id == me) return outcome::already_mine;
       if (last) return outcome::not_locked;
-      auto const s = closing_.sleep(deadline, detail::holder_recheck, [&] { return readers_.holder(i) != id; });
+      auto const s = closing_.sleep(deadline, asking, [&] { return readers_.holder(i) != id; });
       ask = s != sleepers::slept::woken;
       last = s == sleepers::slept::late;
     }
@@ -10930,6 +10955,7 @@ class basic_shared_mutex {
   /// locked_dirty: as locked if the policy keeps such a lock, else nothing was taken.
   outcome read_until(time_point deadline, bool wait) {
     auto const me = Backend::self();
+    detail::pace<Backend> asking{detail::holder_recheck};
     for (bool last = !wait, ask = last;;) {
       bool placed = true;
       if ((phase_.load(std::memory_order_relaxed) & phase_mask) == open) {
@@ -10947,10 +10973,9 @@ class basic_shared_mutex {
       if (writer_.mine() || readers_.has(me, most_readers)) return outcome::already_mine;
       if (ask && placed && revive()) continue;
       if (last) return outcome::not_locked;
-      auto const s = placed ? waiting_readers_.sleep(deadline, detail::holder_recheck,
-                                                     [&] { return (phase_.load() & phase_mask) == open; })
-                            : closing_.sleep(deadline, detail::holder_recheck,
-                                             [&] { return readers_.taken(most_readers) < most_readers; });
+      auto const s =
+          placed ? waiting_readers_.sleep(deadline, asking, [&] { return (phase_.load() & phase_mask) == open; })
+                 : closing_.sleep(deadline, asking, [&] { return readers_.taken(most_readers) < most_readers; });
       ask = s != sleepers::slept::woken;
       last = s == sleepers::slept::late;
     }

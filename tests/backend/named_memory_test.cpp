@@ -427,7 +427,8 @@ TEST_CASE_METHOD(tidy, "the family can be had for reading only") {
 // --- names
 
 TEST_CASE_METHOD(tidy, "only some texts are names") {
-  for (std::string const bad : {"", ".", "..", ".hidden", "a/b", "/a", "a b", "a\\b", "caf\xC3\xA9", "a\n", "a*", "a:b"}) {
+  for (std::string const bad :
+       {"", ".", "..", ".hidden", "a/b", "/a", "a b", "a\\b", "caf\xC3\xA9", "a\n", "a*", "a:b"}) {
     INFO(bad);
     CHECK_THROWS_AS(backend::name_create(bad, 64, 0600, nullptr, nullptr), std::invalid_argument);
     CHECK_THROWS_AS(backend::name_open(bad, true), std::invalid_argument);

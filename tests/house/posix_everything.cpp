@@ -112,6 +112,14 @@ void use_library() {
   pay_in(shared, 1000);
   payer.join();
   must(shared->balance == 2000, "mutex");
+  auto const name = "posix-everything-" + std::to_string(backend::current_pid());
+  {
+    auto const named = polyproc::shared<account>::create(name, {.lifetime = polyproc::lifetime::owner});
+    pay_in(named, 10);
+    must(polyproc::shared<account const>::open(name)->balance == 10, "named memory");
+    must(polyproc::shared<account const>(shared)->balance == 2000, "memory for reading only");
+  }
+  must(!polyproc::shared<account>::try_open(name), "the owner's end");
 
   polyproc::queue<int> empty{1};
   polyproc::process waiter{{.name = "waiter", .daemon = true}, wait_for_ever, empty};

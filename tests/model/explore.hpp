@@ -15,9 +15,9 @@ inline bool campaign() {
 }
 
 inline void print(char const* what, scenario const& s, bounds const& b, result const& r) {
-  std::printf("model: %-44s %d participants, %d preemptions, %d deaths, %d stops, %d stale: %llu runs, %llu steps, %.1f s%s\n", what,
+  std::printf("model: %-44s %d participants, %d preemptions, %d deaths, %d stops, %d stale: %llu runs, %llu steps, %.1f s%s%s\n", what,
               s.participants(), b.preemptions, b.deaths, b.stops, b.stale, static_cast<unsigned long long>(r.runs),
-              static_cast<unsigned long long>(r.steps), r.seconds, r.complete ? "" : " (not all)");
+              static_cast<unsigned long long>(r.steps), r.seconds, b.naps ? ", by naps" : "", r.complete ? "" : " (not all)");
   std::fflush(stdout);
 }
 
@@ -51,6 +51,7 @@ inline void holds_as_promised(char const* what, auto make) {
   holds(what, *two, {.preemptions = 3, .deaths = 1});
   holds(what, *three, {.preemptions = 2, .deaths = 1});
   holds(what, *two, {.preemptions = campaign() ? 2 : 1, .deaths = 0, .stale = campaign() ? 2 : 1});
+  holds(what, *two, {.preemptions = 2, .deaths = 1, .naps = true});
   if (campaign()) {
     holds(what, *two, {.preemptions = 2, .deaths = 2});
     holds(what, *two, {.preemptions = 4, .deaths = 1, .seconds = 120});

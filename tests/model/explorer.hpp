@@ -49,6 +49,7 @@ struct bounds {
   int stops = 0;
   int stale = 0;               ///< Loads that may return something older than the newest.
   bool after = false;          ///< Points also after each operation: for code that touches memory which is no cell.
+  bool naps = false;           ///< Who sleeps is woken by nobody and looks every 2 ms: parking of the portable backends.
   std::chrono::milliseconds time{3000};  ///< Virtual time within which all must be done.
   std::uint64_t steps = 20000;
   std::uint64_t runs = ~0ULL;  ///< Stop after so many.
@@ -224,11 +225,12 @@ class explorer {
     auto& me = people_[index(current_)];
     me.is = state::parked;
     me.where = where;
-    me.until = until;
+    me.until = bounds_.naps ? std::min(until, now_ + std::chrono::milliseconds(2)) : until;
     if (tracing_) std::printf("      %d parks\n", current_);
     leave();
   }
   void wake(void const* where, bool all) {
+    if (bounds_.naps) return;
     for (;;) {
       std::array<int, most_participants> asleep{};
       int n = 0;
@@ -494,7 +496,7 @@ class explorer {
       failure_ = "deadlock: everybody sleeps, and nobody will look again";
       return false;
     }
-    bool expected = deaths_ != 0 || stops_ != 0;
+    bool expected = deaths_ != 0 || stops_ != 0 || bounds_.naps;
     for (auto const& one : people_) expected = expected || (one.is == state::parked && one.deadline == earliest);
     if (!expected) {
       failure_ = "a wake was lost: nobody died, all sleep, and only looking again would help";

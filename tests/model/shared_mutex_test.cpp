@@ -91,6 +91,7 @@ TEST_CASE("[H21] shared_mutex: every interleaving, a death at every step") {
   model::holds("shared_mutex, a writer and two readers", two_readers, {.preemptions = 2});
   readers_and_writers crowd(3, 2);
   model::holds("shared_mutex, two writers and a reader", crowd, {.preemptions = 2, .seconds = deep ? 600.0 : 30.0});
+  model::holds("shared_mutex, a writer and a reader", one_each, {.preemptions = 2, .naps = true});
   if (deep) model::holds("shared_mutex, a writer and a reader", one_each, {.preemptions = 2, .deaths = 2});
 }
 

@@ -306,6 +306,7 @@ TEST_CASE("[H22] barrier: all or broken, a death at every step") {
   members two(2, 2);
   model::holds("barrier, two rounds", two, {.preemptions = deep ? 3 : 2});
   model::holds("barrier, two rounds", two, {.preemptions = 1, .deaths = 0, .stale = 1});
+  model::holds("barrier, two rounds", two, {.preemptions = 1, .naps = true});
   members three(3, 1);
   model::holds("barrier", three, {.preemptions = deep ? 2 : 1});
   late_members late(2, 1);

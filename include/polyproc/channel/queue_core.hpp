@@ -101,6 +101,7 @@ class queue_core {
   /// success, full, closed; timeout when the deadline of a waiting put came first. Throws std::bad_alloc, having changed
   /// nothing, when there is no memory for a large message.
   queue_status put(std::span<std::byte const> message, time_point deadline, bool wait) {
+    pace<Backend> looking{idle_recheck};
     for (;;) {
       if (full_now()) {
         if (closed()) return queue_status::closed;
@@ -118,13 +119,14 @@ class queue_core {
         if (status == queue_status::timeout) return wait ? status : queue_status::full;
         if (status == queue_status::closed || !wait) return status;
       }
-      if (head_->putters.sleep(deadline, idle_recheck, [this] { return !full_now() || closed(); }) == slept::late)
+      if (head_->putters.sleep(deadline, looking, [this] { return !full_now() || closed(); }) == slept::late)
         return queue_status::timeout;
     }
   }
 
   /// success, empty, closed; timeout. Throws std::bad_alloc, having taken nothing.
   queue_status get(message_buffer& into, time_point deadline, bool wait) {
+    pace<Backend> looking{idle_recheck};
     for (;;) {
       if (empty_now()) {
         if (closed() && empty_now()) return queue_status::closed;
@@ -141,7 +143,7 @@ class queue_core {
         }
         if (status == queue_status::closed || !wait) return status;
       }
-      if (head_->getters.sleep(deadline, idle_recheck, [this] { return !empty_now() || closed(); }) == slept::late)
+      if (head_->getters.sleep(deadline, looking, [this] { return !empty_now() || closed(); }) == slept::late)
         return queue_status::timeout;
     }
   }

@@ -111,6 +111,7 @@ class basic_barrier {
       return place;
     }
     arrived_[place].store(arrival(phase));
+    detail::pace<Backend> asking{detail::holder_recheck};
     for (slept s = slept::woken;;) {
       complete(phase);
       if (s != slept::woken && somebody_is_missing(phase)) break_up(phase);
@@ -127,7 +128,7 @@ class basic_barrier {
         members_[place].compare_exchange_strong(mine, 0);
         throw broken_barrier();
       }
-      s = waiting_.sleep(deadline, detail::holder_recheck, [&] { return phase_.load() != phase; });
+      s = waiting_.sleep(deadline, asking, [&] { return phase_.load() != phase; });
     }
   }
 

@@ -50,8 +50,9 @@ class basic_latch {
  private:
   bool wait_till(time_point deadline) {
     using slept = typename detail::sleepers<Backend, Waiting>::slept;
+    detail::pace<Backend> looking{detail::idle_recheck};
     while (!try_wait())
-      if (waiting_.sleep(deadline, detail::idle_recheck, [this] { return try_wait(); }) == slept::late) return try_wait();
+      if (waiting_.sleep(deadline, looking, [this] { return try_wait(); }) == slept::late) return try_wait();
     return true;
   }
 

@@ -122,6 +122,7 @@ class owner_lock {
           return outcome != lock_outcome::not_locked;
         }))
       return outcome;
+    pace<Backend> asking{holder_recheck};
     for (bool suspect = false;;) {
       auto const turn = turn_.load(std::memory_order_acquire);
       auto const late = deadline != never && Backend::now() >= deadline;
@@ -138,9 +139,8 @@ class owner_lock {
           !word_.compare_exchange_weak(seen, seen | sleepers_bit, std::memory_order_relaxed,
                                        std::memory_order_relaxed))
         continue;
-      auto const until = no_later_than<Backend>(deadline, holder_recheck);
-      Waiting::template park<Backend>(turn_, turn, until);
-      suspect = Backend::now() >= until;
+      Waiting::template park<Backend>(turn_, turn, std::min(deadline, asking.next()));
+      suspect = asking.due();
     }
   }
 

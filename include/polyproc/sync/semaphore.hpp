@@ -18,6 +18,7 @@ template <sync_backend Backend, class Waiting, class Take, class Ready>
 bool take_until(sleepers<Backend, Waiting>& waiting, time_point deadline, bool wait, std::chrono::milliseconds recheck,
                 Take&& take, Ready&& ready) {
   using slept = typename sleepers<Backend, Waiting>::slept;
+  pace<Backend> asking{recheck};
   for (bool last = !wait, ask = last, has_slept = false;;) {
     bool const got = take(ask);
     if (got || last) {
@@ -25,7 +26,7 @@ bool take_until(sleepers<Backend, Waiting>& waiting, time_point deadline, bool w
       if (has_slept) waiting.pass_on(ready);
       return got;
     }
-    auto const s = waiting.sleep(deadline, recheck, ready);
+    auto const s = waiting.sleep(deadline, asking, ready);
     has_slept = true;
     ask = s != slept::woken;
     last = s == slept::late;

@@ -149,12 +149,13 @@ class basic_shared_mutex {
 
   /// Until nobody reads at that place.
   outcome await_free(unsigned i, std::uint64_t me, time_point deadline, bool wait) {
+    detail::pace<Backend> asking{detail::holder_recheck};
     for (bool last = !wait, ask = last;;) {
       auto const id = readers_.holder(i);
       if (id == 0 || (ask && readers_.clear_dead(i, id))) return outcome::locked;
       if (id == me) return outcome::already_mine;
       if (last) return outcome::not_locked;
-      auto const s = closing_.sleep(deadline, detail::holder_recheck, [&] { return readers_.holder(i) != id; });
+      auto const s = closing_.sleep(deadline, asking, [&] { return readers_.holder(i) != id; });
       ask = s != sleepers::slept::woken;
       last = s == sleepers::slept::late;
     }
@@ -163,6 +164,7 @@ class basic_shared_mutex {
   /// locked_dirty: as locked if the policy keeps such a lock, else nothing was taken.
   outcome read_until(time_point deadline, bool wait) {
     auto const me = Backend::self();
+    detail::pace<Backend> asking{detail::holder_recheck};
     for (bool last = !wait, ask = last;;) {
       bool placed = true;
       if ((phase_.load(std::memory_order_relaxed) & phase_mask) == open) {
@@ -180,10 +182,9 @@ class basic_shared_mutex {
       if (writer_.mine() || readers_.has(me, most_readers)) return outcome::already_mine;
       if (ask && placed && revive()) continue;
       if (last) return outcome::not_locked;
-      auto const s = placed ? waiting_readers_.sleep(deadline, detail::holder_recheck,
-                                                     [&] { return (phase_.load() & phase_mask) == open; })
-                            : closing_.sleep(deadline, detail::holder_recheck,
-                                             [&] { return readers_.taken(most_readers) < most_readers; });
+      auto const s =
+          placed ? waiting_readers_.sleep(deadline, asking, [&] { return (phase_.load() & phase_mask) == open; })
+                 : closing_.sleep(deadline, asking, [&] { return readers_.taken(most_readers) < most_readers; });
       ask = s != sleepers::slept::woken;
       last = s == sleepers::slept::late;
     }

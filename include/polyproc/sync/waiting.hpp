@@ -121,6 +121,29 @@ time_point deadline_at(std::chrono::time_point<Clock, Duration> when) {
   }
 }
 
+/// When it is time to ask whether somebody has died, for one who may be woken often and for nothing meanwhile.
+template <sync_backend Backend>
+class pace {
+ public:
+  explicit pace(std::chrono::milliseconds every) noexcept : every_(every) {}
+  /// The first time is counted from the first call: one who need not sleep does not look at the clock.
+  [[nodiscard]] time_point next() noexcept {
+    if (next_ == time_point{}) next_ = Backend::now() + every_;
+    return next_;
+  }
+  /// Whether it is; then not again before that time has passed once more.
+  bool due() noexcept {
+    auto const now = Backend::now();
+    if (now < next_) return false;
+    next_ = now + every_;
+    return true;
+  }
+
+ private:
+  std::chrono::milliseconds every_;
+  time_point next_{};
+};
+
 /// Those who wait until something is so, with nothing in shared memory that the death of one of them could break.
 ///
 /// Protocol. A sleeper reads `turn`, sets `asleep`, looks again whether it may go on, and parks on the value of `turn` it
@@ -134,7 +157,7 @@ time_point deadline_at(std::chrono::time_point<Clock, Duration> when) {
 /// next one if there is something left for it.
 ///
 /// What a death leaves: a sleeper: `asleep`, which costs the next waker one call. A waker between its change and the wake,
-/// or one that was woken and had to pass on: sleepers that find out when they look again, `recheck` after they parked.
+/// or one that was woken and had to pass on: sleepers that find out when they look again.
 template <sync_backend Backend, class Waiting = waiting::block>
 class sleepers {
  public:
@@ -159,23 +182,21 @@ class sleepers {
 
   enum class slept : std::uint8_t {
     woken,  ///< Or for no reason: look again.
-    long_,  ///< For all of `recheck`: time to ask whether somebody has died.
+    long_,  ///< It is time to ask whether somebody has died.
     late,   ///< The deadline has passed; ready() was false after that.
   };
-  /// Sleeps, unless ready() is true, until woken, for `recheck`, or until the deadline. ready() must read what it looks at
-  /// with sequentially consistent loads.
+  /// Sleeps, unless ready() is true, until woken, until it is time to ask, or until the deadline. ready() must read what it
+  /// looks at with sequentially consistent loads.
   template <class Ready>
-  slept sleep(time_point deadline, std::chrono::milliseconds recheck, Ready&& ready) {
+  slept sleep(time_point deadline, pace<Backend>& asking, Ready&& ready) {
     if (Waiting::template look<Backend>(ready)) return slept::woken;
     auto const turn = turn_.load();
     asleep_.store(1);
-    auto const now = Backend::now();
-    bool const late = deadline != never && now >= deadline;
+    bool const late = deadline != never && Backend::now() >= deadline;
     if (ready()) return slept::woken;
     if (late) return slept::late;
-    auto const until = std::min(deadline, now + recheck);
-    Waiting::template park<Backend>(turn_, turn, until);
-    return until == deadline || Backend::now() < until ? slept::woken : slept::long_;
+    Waiting::template park<Backend>(turn_, turn, std::min(deadline, asking.next()));
+    return asking.due() ? slept::long_ : slept::woken;
   }
 
  private:
