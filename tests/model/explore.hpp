@@ -50,7 +50,7 @@ inline void holds_as_promised(char const* what, auto make) {
   auto three = make(3);
   holds(what, *two, {.preemptions = 3, .deaths = 1});
   holds(what, *three, {.preemptions = 2, .deaths = 1});
-  holds(what, *two, {.preemptions = campaign() ? 2 : 1, .deaths = 0, .stale = campaign() ? 2 : 1});
+  holds(what, *two, {.preemptions = 3, .deaths = 0, .stale = 2});
   holds(what, *two, {.preemptions = 2, .deaths = 1, .naps = true});
   if (campaign()) {
     holds(what, *two, {.preemptions = 2, .deaths = 2});

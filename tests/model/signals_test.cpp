@@ -279,7 +279,7 @@ TEST_CASE("[H22] condition_variable: no notification is lost, a death at every s
     char const* const what = at_once ? "condition_variable, notify_all" : "condition_variable, notify_one";
     tokens two(2, at_once, false);
     model::holds(what, two, {.preemptions = 3, .deaths = 0});
-    model::holds(what, two, {.preemptions = 1, .deaths = 0, .stale = 1});
+    model::holds(what, two, {.preemptions = 2, .deaths = 0, .stale = 2});
     tokens three(3, at_once, false);
     model::holds(what, three, {.preemptions = deep ? 3 : 2, .deaths = 0});
     tokens two_die(2, at_once, true);
@@ -305,7 +305,7 @@ TEST_CASE("[H22] barrier: all or broken, a death at every step") {
   bool const deep = model::campaign();
   members two(2, 2);
   model::holds("barrier, two rounds", two, {.preemptions = deep ? 3 : 2});
-  model::holds("barrier, two rounds", two, {.preemptions = 1, .deaths = 0, .stale = 1});
+  model::holds("barrier, two rounds", two, {.preemptions = 2, .deaths = 0, .stale = 2});
   model::holds("barrier, two rounds", two, {.preemptions = 1, .naps = true});
   members three(3, 1);
   model::holds("barrier", three, {.preemptions = deep ? 2 : 1});
