@@ -25,6 +25,8 @@ def main():
     native += house.clangs()
     for name, compiler in native:
         ways.append((name, compiler, ["-pthread"], windows_only))
+        if compiler not in (native[0][1], native[-1][1]):
+            continue  # one of each kind is enough for what follows
         ways.append((f"{name} -fno-rtti -fvisibility=hidden", compiler, ["-pthread", "-fno-rtti", "-fvisibility=hidden"],
                      windows_only))
     for name, compiler in native[:1]:

@@ -1,4 +1,4 @@
-// expect: read-only
+// expect: (read-only|returns a const value)
 
 #include <polyproc/polyproc.hpp>
 
