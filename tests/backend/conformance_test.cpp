@@ -1,99 +1,28 @@
 // own-main: this program is its own child, below polyproc::init.
 //
 // What concept.hpp asks of a backend, asked of the native one. Nothing above floor 0 is used.
-#include "support/catch.hpp"
-
-#include <polyproc/backend/native.hpp>
+#include "child_program.hpp"
 
 #include <array>
-#include <atomic>
-#include <chrono>
 #include <csignal>
-#include <cstdint>
-#include <cstring>
 #include <set>
-#include <stdexcept>
-#include <string>
-#include <thread>
-#include <vector>
-
-#if !defined(_WIN32)
-#include <dirent.h>
-#endif
 
 namespace {
 
-using namespace std::chrono_literals;
-using backend = polyproc::native_backend;
-using polyproc::child_request;
-using polyproc::end_kind;
-using polyproc::end_status;
-using polyproc::never;
-using polyproc::time_point;
-using word = backend::atomic<std::uint32_t>;
-using wide = backend::atomic<std::uint64_t>;
-
-/// As long as anything here may take before it counts as hanging.
-constexpr auto patience = 20s;
-
-time_point in(std::chrono::milliseconds from_now) { return backend::now() + from_now; }
-
-/// What parent, children and grandchildren talk through, in family memory.
-struct board {
-  word ready;    // counted up by children as they get somewhere
-  word go;       // set by the test
-  word ping;     // ping-pong
-  word pong;
-  wide ids[4];
-  wide counter;
-  wide numbers[4];
-};
-
-/// Waits for `of` to become at least `least`; false when patience ends.
-bool reaches(word& of, std::uint32_t least) {
-  auto const deadline = in(patience);
-  for (;;) {
-    auto const value = of.load(std::memory_order_acquire);
-    if (value >= least) return true;
-    if (backend::now() >= deadline) return false;
-    // Woken by the other side; the limit is for wakes that portable backends may miss.
-    backend::wait(of, value, std::min(deadline, in(100ms)));
-  }
-}
-void raise(word& of, std::uint32_t to) {
-  of.store(to, std::memory_order_release);
-  backend::wake_all(of);
-}
-void bump(word& of) {
-  of.fetch_add(1, std::memory_order_acq_rel);
-  backend::wake_all(of);
-}
-
-/// For what has no event of its own.
-template <class Condition>
-bool eventually(Condition&& condition) {
-  for (auto const deadline = in(patience); backend::now() < deadline;) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(1ms);
-  }
-  return condition();
-}
+using namespace child_program;
 
 // --- what children do
 
 enum class role : std::uint32_t {
   leave,             // return `number` from main
   leave_at_once,     // exit_now(number)
-  checksum,          // exit code: whether the payload that follows is as expected
+  checksum,          // exit code: whether what follows is as expected
   wait_for_go,       // tell the identity, wait for `go`
   wait_on_word,      // tell the identity, then wait on `ping` for ever
   play,              // ping-pong, `number` rounds
   spin,              // tell the identity, count up
   threads,           // tell the identities of two threads, wait for ever
   crash,             // an access that faults
-  tell,              // report two pieces
-  tell_too_much,     // report more than the limit
-  tell_and_die,      // report and wait to be killed
   numbers,           // pid, parent's pid
   family_block,      // check and change a block at offset `number` KiB
   call,              // resolve the location that follows, call it
@@ -104,37 +33,7 @@ enum class role : std::uint32_t {
   middle_fork,       // the same with start_fork
 };
 
-struct order {
-  role what = role::leave;
-  std::uint32_t number = 0;
-  std::uint64_t board_offset = 0;
-};
-
 int twice(int value) { return 2 * value; }
-
-std::vector<std::byte> pack(order const& o, std::string_view more = {}) {
-  std::vector<std::byte> bytes(sizeof o + more.size());
-  std::memcpy(bytes.data(), &o, sizeof o);
-  if (!more.empty()) std::memcpy(bytes.data() + sizeof o, more.data(), more.size());
-  return bytes;
-}
-
-std::span<std::byte const> bytes_of(std::string_view text) {
-  return {reinterpret_cast<std::byte const*>(text.data()), text.size()};
-}
-
-std::string pattern(std::size_t size) {
-  std::string text(size, '\0');
-  std::uint32_t x = 1;
-  for (auto& c : text) c = static_cast<char>((x = x * 1664525 + 1013904223) >> 24);
-  return text;
-}
-
-board& board_at(std::uint64_t offset) {
-  auto* const memory = backend::family().base + offset;
-  if (!backend::commit(memory, sizeof(board))) std::abort();
-  return *reinterpret_cast<board*>(memory);
-}
 
 /// A grandchild: tells its identity, and then answers each ping until `go`.
 int answer(board& b) {
@@ -159,26 +58,27 @@ constexpr std::uint32_t answering = 1000;  // the number that makes wait_for_go 
 template <class Backend>
 void fork_answering(typename Backend::child& made, board& b) {
   if constexpr (Backend::has_fork) {
-    auto child = Backend::start_fork(true);
+    auto child = Backend::start_fork(options_for({}, {}, true));
     if (!child) Backend::exit_now(answer(b));
     made = std::move(*child);
   }
 }
 
 int middle(order const& o, board& b) {
-  order below{role::wait_for_go, answering, o.board_offset};
+  order const below{static_cast<std::uint32_t>(role::wait_for_go), answering, o.board_offset};
+  auto const how = static_cast<role>(o.what);
   backend::child grandchild;
-  switch (o.what) {
+  switch (how) {
     case role::middle_thread:
-      std::thread([&] { grandchild = backend::start_image(pack(below), true); }).join();
+      std::thread([&] { grandchild = backend::start_image(options_for(below, {}, true)); }).join();
       break;
     case role::middle_fork:
       std::thread([&] { fork_answering<backend>(grandchild, b); }).join();
       break;
-    default: grandchild = backend::start_image(pack(below), o.what != role::middle_plain);
+    default: grandchild = backend::start_image(options_for(below, {}, how != role::middle_plain));
   }
   if (!reaches(b.ready, 1)) return 1;
-  if (o.what == role::middle_stopped) backend::ask(grandchild, child_request::stop);
+  if (how == role::middle_stopped) backend::ask(grandchild, child_request::stop);
   b.numbers[0].store(static_cast<std::uint64_t>(backend::pid(grandchild)));
   bump(b.ready);
   return reaches(b.go, 1) ? 0 : 2;
@@ -186,7 +86,7 @@ int middle(order const& o, board& b) {
 
 int run(order const& o, std::string_view more) {
   board& b = board_at(o.board_offset);
-  switch (o.what) {
+  switch (static_cast<role>(o.what)) {
     case role::leave: return static_cast<int>(o.number);
     case role::leave_at_once: backend::exit_now(static_cast<int>(o.number)); break;
     case role::checksum: return more == pattern(o.number) ? 0 : 1;
@@ -228,21 +128,6 @@ int run(order const& o, std::string_view more) {
       *nowhere = 1;
       return 0;
     }
-    case role::tell:
-      backend::report(bytes_of("hello "));
-      backend::report(bytes_of("father"));
-      return 0;
-    case role::tell_too_much: {
-      auto const much = pattern(backend::report_limit - 100);
-      backend::report(bytes_of(much));
-      backend::report(bytes_of(much));
-      backend::report(bytes_of("more"));
-      return 0;
-    }
-    case role::tell_and_die:
-      backend::report(bytes_of("last words"));
-      bump(b.ready);
-      for (;;) backend::wait(b.ping, 0, never);
     case role::numbers:
       b.numbers[0].store(static_cast<std::uint64_t>(backend::current_pid()));
       b.numbers[1].store(static_cast<std::uint64_t>(backend::parent_pid()));
@@ -272,92 +157,7 @@ int run(order const& o, std::string_view more) {
   return 99;
 }
 
-// --- what the tests use
-
-/// A child that does not outlive its test.
-class started {
- public:
-  explicit started(order const& o, std::string_view more = {}, bool daemon = false)
-      : started(pack(o, more), daemon) {}
-  explicit started(std::vector<std::byte> const& payload, bool daemon = false)
-      : child_(backend::start_image(payload, daemon)) {}
-  explicit started(backend::child child) : child_(std::move(child)) {}
-  started(started const&) = delete;
-  started& operator=(started const&) = delete;
-  ~started() {
-    if (!reaped_) {
-      try {
-        backend::ask(child_, child_request::kill);
-        if (backend::await_end(child_, in(patience))) backend::reap(child_);
-      } catch (...) {
-      }
-    }
-    backend::release(child_);
-  }
-
-  end_status end() {
-    REQUIRE(backend::await_end(child_, in(patience)));
-    reaped_ = true;
-    return backend::reap(child_);
-  }
-  bool ask(child_request what) { return backend::ask(child_, what); }
-  backend::child& get() { return child_; }
-
- private:
-  backend::child child_;
-  bool reaped_ = false;
-};
-
-end_status code(int value) { return {end_kind::code, value, false, 0}; }
-end_status signal_number(int value) { return {end_kind::signal, value, false, 0}; }
-/// Without what only some systems tell.
-end_status plain(end_status s) { return {s.kind, s.value, false, 0}; }
-
-/// Every test has a board of its own, and leaves no descriptors behind (where they can be counted).
-class fixture {
- public:
-  fixture() : before_(count()) {
-    static std::uint64_t next = backend::family_reserved + (1 << 16);
-    offset = next;
-    next += 4096;
-    b = &board_at(offset);
-  }
-  fixture(fixture const&) = delete;
-  fixture& operator=(fixture const&) = delete;
-  ~fixture() {
-    // Threads that were joined may still be on their way out.
-    CHECK(eventually([&] { return count() <= before_; }));
-  }
-  order with(role what, std::uint32_t number = 0) const { return {what, number, offset}; }
-
-  std::uint64_t offset = 0;
-  board* b = nullptr;
-
- private:
-  static int count() {
-    int n = 0;
-#if !defined(_WIN32)
-    if (DIR* const all = opendir("/dev/fd")) {
-      while (readdir(all) != nullptr) ++n;
-      closedir(all);
-    }
-#endif
-    return n;
-  }
-  int before_;
-};
-
 }  // namespace
-
-namespace Catch {
-template <>
-struct StringMaker<end_status> {
-  static std::string convert(end_status const& s) {
-    char const* const kinds[] = {"code ", "signal ", "unknown "};
-    return kinds[static_cast<int>(s.kind)] + std::to_string(s.value);
-  }
-};
-}  // namespace Catch
 
 static_assert(polyproc::backend<backend>);
 static_assert(!backend::has_fork || polyproc::forking_backend<backend>);
@@ -750,14 +550,20 @@ TEST_CASE("a pipe takes more than it holds, while somebody reads") {
 
 // --- children
 
-TEST_CASE("a payload of any size arrives") {
+TEST_CASE("a child finds its work, wherever in the family's memory it lies") {
   fixture f;
-  for (std::uint32_t const size : {0U, 1U, 4096U, 5U << 20}) {
+  for (std::uint32_t const size : {0U, 1U, 4096U, 1U << 20}) {
     started child(f.with(role::checksum, size), pattern(size));
     CHECK(plain(child.end()) == code(0));
   }
-  started empty(std::vector<std::byte>{});
-  CHECK(plain(empty.end()) == code(77));  // see main
+  auto const family = backend::family();
+  start_options start;
+  start.work = family.size - (1 << 18);
+  auto& head = family_at<work_head>(start.work);
+  head = {};
+  head.what = f.with(role::leave, 5);
+  started child(start);
+  CHECK(plain(child.end()) == code(5));
 }
 
 TEST_CASE("exit codes arrive") {
@@ -838,7 +644,7 @@ TEST_CASE("children can be started by several threads at once") {
   for (std::uint32_t i = 0; i < 4; ++i) {
     threads.emplace_back([&, i] {
       for (std::uint32_t k = 0; k < 3; ++k) {
-        auto child = backend::start_image(pack(f.with(role::leave, 10 * i + k)), k == 1);
+        auto child = backend::start_image(options_for(f.with(role::leave, 10 * i + k), {}, k == 1));
         if (backend::await_end(child, in(patience)) && plain(backend::reap(child)) == code(static_cast<int>(10 * i + k)))
           bump(good);
         backend::release(child);
@@ -859,33 +665,6 @@ TEST_CASE("a child inherits no handles of its parent") {
   backend::handle_close(read);
   raise(f.b->go, 1);
   CHECK(plain(child.end()) == code(0));
-}
-
-TEST_CASE("a report arrives, and no more than the limit") {
-  fixture f;
-  auto const text = [](std::vector<std::byte> const& bytes) {
-    return std::string(reinterpret_cast<char const*>(bytes.data()), bytes.size());
-  };
-  started one(f.with(role::tell));
-  CHECK(plain(one.end()) == code(0));
-  CHECK(text(backend::read_report(one.get())) == "hello father");
-
-  started two(f.with(role::tell_too_much));
-  CHECK(plain(two.end()) == code(0));
-  auto const much = pattern(backend::report_limit - 100);
-  CHECK((text(backend::read_report(two.get())) == much + much.substr(0, 100)));
-
-  started three(f.with(role::leave, 0));
-  CHECK(plain(three.end()) == code(0));
-  CHECK(backend::read_report(three.get()).empty());
-
-  started four(f.with(role::tell_and_die));
-  CHECK(reaches(f.b->ready, 1));
-  CHECK(four.ask(child_request::kill));
-  CHECK(plain(four.end()) == signal_number(9));
-  CHECK(text(backend::read_report(four.get())) == "last words");
-
-  backend::report(bytes_of("nobody asked"));  // not a child: nothing happens
 }
 
 TEST_CASE("a released child is let go, and an empty one holds nothing") {
@@ -1040,25 +819,23 @@ void hook() { hook_calls.fetch_add(1); }
 template <class Backend>
 void fork_tests() {
   if constexpr (Backend::has_fork) {
-    SECTION("the child has this memory, another identity, the family and a report") {
+    SECTION("the child has this memory, another identity, and the family") {
       fixture f;
       Backend::at_fork_child(&hook);
       Backend::at_fork_child(&hook);
       auto const mine = Backend::self();
-      std::string const text = "copied";
-      auto made = Backend::start_fork(false);
+      int value = 4;
+      auto made = Backend::start_fork(options_for({}));
       if (!made) {
         f.b->ids[0].store(Backend::self());
         f.b->numbers[0].store(static_cast<std::uint64_t>(hook_calls.load()));
         f.b->numbers[1].store(static_cast<std::uint64_t>(Backend::current_pid()));
         f.b->numbers[2].store(static_cast<std::uint64_t>(Backend::parent_pid()));
-        Backend::report(bytes_of(text));
-        Backend::exit_now(5);
+        Backend::exit_now(++value);
       }
       started child(std::move(*made));
       CHECK(plain(child.end()) == code(5));
-      auto const report = Backend::read_report(child.get());
-      CHECK(std::string(reinterpret_cast<char const*>(report.data()), report.size()) == "copied");
+      CHECK(value == 4);
       CHECK(f.b->ids[0].load() != 0);
       CHECK(f.b->ids[0].load() != mine);
       CHECK(Backend::self() == mine);
@@ -1070,7 +847,7 @@ void fork_tests() {
     }
     SECTION("it waits and wakes with its parent, and can be killed") {
       fixture f;
-      auto made = Backend::start_fork(true);
+      auto made = Backend::start_fork(options_for({}, {}, true));
       if (!made) {
         for (std::uint32_t i = 1; i <= 100; ++i) {
           if (!reaches(f.b->ping, i)) Backend::exit_now(1);
@@ -1094,9 +871,9 @@ void fork_tests() {
     }
     SECTION("a forked child starts children of its own") {
       fixture f;
-      auto made = Backend::start_fork(false);
+      auto made = Backend::start_fork(options_for({}));
       if (!made) {
-        auto below = Backend::start_image(pack(f.with(role::leave, 6)), false);
+        auto below = Backend::start_image(options_for(f.with(role::leave, 6)));
         bool const ended = Backend::await_end(below, in(patience));
         Backend::exit_now(ended ? Backend::reap(below).value : 1);
       }
@@ -1110,26 +887,6 @@ void fork_tests() {
 
 TEST_CASE("fork, where there is one") { fork_tests<backend>(); }
 
-int run_catch(int argc, char** argv);
-
 int main(int argc, char** argv) {
-  backend::prepare();
-  if (auto const payload = backend::adopt(argc, argv)) {
-    if (payload->size() < sizeof(order)) return 77;
-    order o;
-    std::memcpy(&o, payload->data(), sizeof o);
-    std::string_view const more{reinterpret_cast<char const*>(payload->data()) + sizeof o, payload->size() - sizeof o};
-    try {
-      return run(o, more);
-    } catch (std::runtime_error const&) {
-      return 78;
-    }
-  }
-  // What a process opens once and keeps is open before the first test counts.
-  {
-    order const o{role::leave, 0, backend::family_reserved};
-    started warm(pack(o), true);
-    backend::await_end(warm.get(), in(patience));
-  }
-  return run_catch(argc, argv);
+  return main_of(argc, argv, &run, {static_cast<std::uint32_t>(role::leave), 0, backend::family_reserved + 4096});
 }

@@ -985,7 +985,7 @@ void fork_tests() {
     auto const made = create(n.name, sizeof(board));
     auto& b = made.template as<board>();
     auto const view = Backend::family_read_only();
-    auto child = Backend::start_fork(true);
+    auto child = Backend::start_fork({.daemon = true});
     if (!child) {
       if (Backend::family_read_only().base != view.base) Backend::exit_now(1);
       b.ids[0].store(Backend::self());
@@ -1048,7 +1048,7 @@ void fork_storm() {
       });
     }
     for (int round = 0; round < 100; ++round) {
-      auto child = Backend::start_fork(false);
+      auto child = Backend::start_fork({});
       if (!child) {
         try {
           create(n.name + ".child", 4096);

@@ -4,6 +4,7 @@
 /// (tests/backend/) runs over every backend.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <concepts>
@@ -45,6 +46,92 @@ struct end_status {
   std::uint32_t raw = 0;  ///< The system's own number (wait status, or the Windows exit code).
 
   friend bool operator==(end_status const&, end_status const&) = default;
+};
+
+/// How a child differs from the process that starts it.
+template <class Handle, Handle None>
+struct child_start {
+  /// Reaches the child's adopt(): the offset of memory of the family whose first 8 bytes are zero and belong to the backend
+  /// until the child's status was taken (an atomic<uint64_t>).
+  std::uint64_t work = 0;
+  /// The system ends the child when this process ends, however it ends, whichever thread started it, even if the child is
+  /// stopped.
+  bool daemon = false;
+  /// A process group (Windows: a job) of its own, so that kill_tree finds also those that it leaves behind.
+  bool group = false;
+  /// Ctrl-C does nothing to it.
+  bool ignore_interrupt = false;
+  /// Only for start_fork: signals stay as they are here.
+  bool as_it_is = false;
+  /// Its standard input, output and error; None: the one that this process has.
+  std::array<Handle, 3> streams{None, None, None};
+  /// Streams (stream_number) that the child has from the start besides, at most B::most_passed; it finds each by its place
+  /// here (take_passed). They stay this process's too, until it closes them.
+  std::span<std::uint64_t const> pass{};
+  /// Only for start_fork, whose child has copies of everything: those streams and acceptors that are not in `pass` are not
+  /// kept open there (what is left of them reads as ended).
+  bool only_passed = false;
+  /// All of its environment, NAME=value in UTF-8; nullptr: as it is here.
+  std::vector<std::string> const* environment = nullptr;
+  /// Set by start_fork when there was a copy, even if it had to be ended again because it cannot be watched.
+  mutable bool copied = false;
+};
+
+/// A word that is waited for together with others.
+template <class Word>
+struct word_wait {
+  Word const* word = nullptr;
+  std::uint32_t expected = 0;
+};
+
+/// What a process is doing.
+enum class process_state : std::uint8_t {
+  fresh,    ///< Not started.
+  ready,    ///< Could run, and waits for a processor.
+  running,  ///< On a processor; also where the system does not tell this from ready.
+  blocked,  ///< Waits for something.
+  stopped,  ///< Paused from outside.
+  ended,    ///< Ended; its status may still have to be taken.
+  unknown,  ///< The system does not say.
+};
+
+/// A line of the table of processes. What the system cannot tell is not there.
+struct process_row {
+  long pid = 0;
+  long parent = 0;
+  process_state state = process_state::unknown;
+  std::string name;                                 ///< Of the program; may be cut short. UTF-8.
+  std::string user;                                 ///< By name where there is one; empty if unknown.
+  std::optional<unsigned> threads;
+  std::optional<std::chrono::microseconds> cpu_time;  ///< User and system together.
+  std::optional<std::uint64_t> memory;              ///< Bytes resident.
+  std::optional<unsigned> descriptors;              ///< Open ones (Windows: handles).
+  std::optional<int> priority;                      ///< Niceness: -20 is served first, 19 last.
+};
+
+/// How open_stream opens a file.
+enum class stream_mode : std::uint8_t { null_in, null_out, read, write, append };
+
+/// Where a stream can be had: by a name on this machine, or by host and port.
+struct endpoint {
+  enum class kind : std::uint8_t {
+    local,  ///< Of this user's programs on this machine only. Unix: a socket file. Windows: a named pipe.
+    tcp,    ///< IPv4 or IPv6.
+  };
+  kind how = kind::local;
+  /// local: a name as of named memory, of at most 60 characters, or (not on Windows) a path, known by its '/'.
+  /// tcp: an address in figures, or a host's name; empty: this machine only (127.0.0.1).
+  std::string name{};
+  std::uint16_t port = 0;  ///< tcp only; 0: any that is free, for listen.
+
+  friend bool operator==(endpoint const&, endpoint const&) = default;
+};
+
+/// One of those who are waited for together (streams_wait).
+template <class Stream>
+struct stream_look {
+  Stream stream{};
+  bool ready = false;
 };
 
 /// What can be asked of a child from outside.
@@ -132,9 +219,93 @@ concept memory_backend = sync_backend<B> && requires(std::byte* memory, std::siz
   { B::discard(memory, size) } noexcept;
 };
 
+/// Streams of bytes between processes: connected pairs, FIFOs with a name, connections over local sockets and TCP.
+///
+/// A `stream` is a plain value like a handle, one end of which somebody has to close; made by default it is none. None of
+/// its functions raises SIGPIPE, is disturbed by signals, or minds in which mode (blocking or not) a descriptor is. All
+/// kernel objects are made so that no other program started by this process inherits them, from the very moment on.
+///
+/// Threads: one may read while another one writes (or waits for reading); else one at a time. Deadlines: `never`, or at
+/// most 20 ms late; one that has passed (time_point{}) means: what can be done at once. nullopt is a passed deadline.
+/// Failures throw std::system_error naming the call; among its codes are broken_pipe (nobody can read any more),
+/// connection_reset (the other side is gone and has lost what was under way), connection_refused,
+/// no_such_file_or_directory, address_in_use, permission_denied, too_many_files_open.
+template <class B>
+concept stream_backend = requires(typename B::stream s, typename B::acceptor& acceptor,
+                                  typename B::acceptor const* waits_for, endpoint const& where, std::span<std::byte> out,
+                                  std::span<std::byte const> in, time_point deadline, typename B::handle h,
+                                  std::uint64_t number, std::span<stream_look<typename B::stream>> looks, bool flag,
+                                  std::string const& path, unsigned mode, std::size_t index) {
+  requires std::is_trivially_copyable_v<typename B::stream> && std::default_initializable<typename B::stream>;
+  requires std::equality_comparable<typename B::stream>;  // stream{} is none
+
+  // A connected pair; both ends can be read from and written to.
+  { B::stream_pair() } -> std::same_as<std::pair<typename B::stream, typename B::stream>>;
+
+  // At least one byte, as soon as there is one; 0 at the end of file: the other side has closed (or shut down writing, or
+  // died) and all it wrote was read. Nothing is taken when the deadline passes. `out` is not empty.
+  { B::stream_read(s, out, deadline) } -> std::same_as<std::optional<std::size_t>>;
+  // At least one byte, as soon as there is room; how many. `in` is not empty. When the deadline passes nothing is written.
+  { B::stream_write(s, in, deadline) } -> std::same_as<std::optional<std::size_t>>;
+  // Whether a read would not wait: there are bytes, or the end of file, or an error to be told. False at the deadline.
+  { B::stream_wait(s, deadline) } -> std::same_as<bool>;
+  // The other side reads end of file after what was written; this side can still read. Nothing on a stream that goes one
+  // way, or if the other side is gone. (Windows: a named pipe cannot, and writes a mark that its reader knows.)
+  { B::stream_shutdown_write(s) };
+  // What was written is still delivered. Nothing for stream{}.
+  { B::stream_close(s) } noexcept;
+  // A second stream of the same object, with a life of its own.
+  { B::stream_copy(s) } -> std::same_as<typename B::stream>;
+
+  // Takes over a descriptor or HANDLE that can be read from or written to (a socket, pipe, FIFO or terminal).
+  { B::stream_of(h) } -> std::same_as<typename B::stream>;
+  // For event loops and wait_any: ready when a read would not wait. The stream's own; valid until it is closed.
+  { B::stream_handle(s) } -> std::same_as<typename B::handle>;
+  { B::acceptor_handle(std::as_const(acceptor)) } -> std::same_as<typename B::handle>;
+  // Until a read from one of the streams would not wait, or *waits_for (unless it is nullptr) can accept, or the deadline
+  // has passed: sets `ready` of each of the first, and says of the last. Thousands of streams.
+  { B::streams_wait(waits_for, looks, deadline) } -> std::same_as<bool>;
+
+  // A stream as a number, under which the part of the library that knows no backend carries it to the start of a child.
+  { B::stream_number(s) } noexcept -> std::same_as<std::uint64_t>;
+  { B::stream_numbered(number) } noexcept -> std::same_as<typename B::stream>;
+  // In a child of start_image or start_served: the stream at that place of child_start::pass, once; from then on the
+  // caller's. Throws std::out_of_range if there is none. Those that are never taken stay open until the child ends.
+  { B::take_passed(index) } -> std::same_as<typename B::stream>;
+  { B::most_passed } -> std::convertible_to<std::size_t>;  // at least 64; of more start_* throws argument_list_too_long
+
+  // Waits for connections at that place. A local one is this user's alone (mode 0600); its name is there once connections
+  // are possible, and gone when the acceptor is closed. One that a killed process left behind, with nobody accepting, is
+  // replaced, by one of several who try at once; while somebody accepts there, address_in_use. TCP: a port that was left a
+  // moment ago can be had again at once. Throws std::invalid_argument for what cannot be a name. A default-made acceptor
+  // accepts nothing.
+  requires std::default_initializable<typename B::acceptor> && std::movable<typename B::acceptor>;
+  { B::listen(where, int{}) } -> std::same_as<typename B::acceptor>;
+  // The next connection (TCP: without Nagle's delay). At a local place peers of other users are not let in, except root
+  // (Windows: the rights of the pipe see to that).
+  { B::accept(acceptor, deadline) } -> std::same_as<std::optional<typename B::stream>>;
+  // Where it really is: with the port that was found.
+  { B::acceptor_endpoint(std::as_const(acceptor)) } -> std::same_as<endpoint>;
+  // Removes the name, if this process is the one that listened (and not a forked copy). Connections go on.
+  { B::acceptor_close(acceptor) } noexcept;
+  // Connects to who listens there; a local one of another user is refused with permission_denied. The deadline is for
+  // the connection, not for finding out what a host's name means.
+  { B::connect(where, deadline) } -> std::same_as<std::optional<typename B::stream>>;
+
+  // A FIFO with a name, for unrelated programs. Names as of a local endpoint. create: with those permission bits whatever
+  // the umask is; false if there is one already (of something else there: file_exists). Windows: nothing lasting is made;
+  // the name is there while somebody has it open.
+  { B::fifo_create(path, mode) } -> std::same_as<bool>;
+  // flag: for reading. A reader is opened at once, and its first read waits until somebody has opened it for writing (Windows:
+  // may wait in here); it reads end of file when all writers have closed. A writer waits in here until there is a reader.
+  { B::fifo_open(path, flag, deadline) } -> std::same_as<std::optional<typename B::stream>>;
+  // False if there is none.
+  { B::fifo_remove(path) } -> std::same_as<bool>;
+};
+
 /// The whole of what polyproc asks of an operating system.
 template <class B>
-concept backend = memory_backend<B> && requires(typename B::handle h, typename B::child& child,
+concept backend = memory_backend<B> && stream_backend<B> && requires(typename B::handle h, typename B::child& child,
                                               typename B::child const& const_child, std::byte* memory,
                                               std::size_t size, std::span<std::byte> out,
                                               std::span<std::byte const> in, time_point deadline, bool flag,
@@ -142,7 +313,12 @@ concept backend = memory_backend<B> && requires(typename B::handle h, typename B
                                               code_location const& location, void (*hook)(), std::string_view text_view,
                                               unsigned mode, void* context, named_memory const& named,
                                               void (*fill)(std::byte*, void*),
-                                              bool (*wanted)(std::byte const*, std::size_t, void*)) {
+                                              bool (*wanted)(std::byte const*, std::size_t, void*), std::uint64_t id,
+                                              child_start<typename B::handle, B::invalid_handle> const& start,
+                                              std::span<typename B::handle const> handles,
+                                              std::span<word_wait<typename B::template atomic<std::uint32_t>> const> words,
+                                              std::string const& text_string,
+                                              std::vector<unsigned> const& processors) {
   // A short lower-case name: "linux", "posix", "win32".
   { B::name } -> std::convertible_to<std::string_view>;
 
@@ -206,16 +382,21 @@ concept backend = memory_backend<B> && requires(typename B::handle h, typename B
   // prepare: called once by polyproc::init in every process, before anything else; remembers how to run this
   // very program image again even if its file is replaced.
   { B::prepare() } noexcept;
-  // start_image: runs this program again. `payload` reaches the child's adopt() whatever its size, without
-  // blocking and not through the command line. With flag (daemon) the system ends the child when this process
-  // ends, however it ends, whichever thread started it, even if the child is stopped. The child has clean
-  // signal dispositions and mask, shares stdin, stdout and stderr, belongs to the family, and inherits no other
-  // handle. Throws std::system_error naming the call; then nothing is left behind.
-  { B::start_image(in, flag) } -> std::same_as<typename B::child>;
-  // adopt: in a process made by start_image, called once with main's arguments: the payload. In any other
+  // start_image: runs this program again. `start.work` reaches the child's adopt(). The child has clean signal
+  // dispositions and mask, belongs to the family, and inherits no other handle than its streams. Throws
+  // std::system_error naming the call; then nothing is left behind.
+  { B::start_image(start) } -> std::same_as<typename B::child>;
+  // start_served: the same result, but without the price of a fresh image: a helper, which is a fresh image of this program
+  // that got as far as adopt(), makes a copy of itself. The child has this process's directory, environment and streams
+  // as they are now; limits and file mode mask are those of the moment when the helper was started (by the first call,
+  // again when it is gone). nullopt: not possible here, use start_image. Never hangs on a helper that is stopped.
+  // has_server: false where it never is.
+  { B::start_served(start) } -> std::same_as<std::optional<typename B::child>>;
+  { B::has_server } -> std::convertible_to<bool>;
+  // adopt: in a process made by start_image or start_served, called once with main's arguments: its work. In any other
   // process: nullopt. Throws std::system_error (or std::runtime_error with a sentence) if the arguments look
-  // like a child's but what they name is not there.
-  { B::adopt(int{}, argv) } -> std::same_as<std::optional<std::vector<std::byte>>>;
+  // like a child's but what they name is not there. Does not return in a helper.
+  { B::adopt(int{}, argv) } -> std::same_as<std::optional<std::uint64_t>>;
   // The number and the parent's number of this process.
   { B::current_pid() } noexcept -> std::same_as<long>;
   { B::parent_pid() } noexcept -> std::same_as<long>;
@@ -228,11 +409,30 @@ concept backend = memory_backend<B> && requires(typename B::handle h, typename B
   { B::reap(child) } noexcept -> std::same_as<end_status>;
   // False if it has ended. Only before reap. Throws std::system_error when it may not be done.
   { B::ask(const_child, child_request{}) } -> std::same_as<bool>;
-  // In a child: sends bytes (at most report_limit in all, the rest is dropped) to the parent without ever
-  // blocking. In the parent, after the end: everything that was reported.
-  { B::report(in) } noexcept;
-  { B::report_limit } -> std::convertible_to<std::size_t>;
-  { B::read_report(child) } noexcept -> std::same_as<std::vector<std::byte>>;
+  // Ends the child and everything that descends from it, at whatever instruction they are: what the table of processes
+  // shows as its descendants, all that is in its group if it has one of its own, and what these start meanwhile. May be
+  // called after its end, before reap, for those it left behind (only with a group they can still be found). Throws
+  // std::system_error when it may not be done. Only before reap.
+  { B::kill_tree(const_child) };
+  // Of a child that was started with a group: ends all that is in it, also after the child's own end. Only before reap.
+  { B::kill_group(const_child) } noexcept;
+  // A handle of this process that becomes readable (Windows: signaled) at the child's end; valid until release.
+  { B::sentinel(const_child) } noexcept -> std::same_as<typename B::handle>;
+  // Identity of the child's process, as process_self() there; 0 when only the child itself can tell (identity_from_outside
+  // is false then). Only before reap.
+  { B::identity_of(const_child) } noexcept -> std::same_as<std::uint64_t>;
+  { B::identity_from_outside } -> std::convertible_to<bool>;
+  // Somebody else's child, by its number and identity: for pid, await_end, ask, kill_tree, sentinel (may be an
+  // invalid_handle) and release, never for reap. nullopt when it has ended. Throws std::system_error.
+  { B::open_process(long{}, id) } -> std::same_as<std::optional<typename B::child>>;
+  // Whether any child of this process may have ended and not been reaped. Costs one system call; true when in doubt.
+  { B::maybe_ended() } noexcept -> std::same_as<bool>;
+  // The index of the first handle (a sentinel, or a pipe's read end) that is ready; nullopt at the deadline. Any number of
+  // handles. Throws std::system_error.
+  { B::wait_any(handles, deadline) } -> std::same_as<std::optional<std::size_t>>;
+  // Until one of the words is not what it is expected to be or is woken, or one of the handles (as for wait_any) is ready, or
+  // the deadline, or for no reason; any number of both. Throws std::system_error.
+  { B::wait_for_some(words, handles, deadline) };
   // Frees the handles of a child without touching the process. A default-made child holds nothing.
   { B::release(child) } noexcept;
   requires std::default_initializable<typename B::child> && std::movable<typename B::child>;
@@ -252,6 +452,30 @@ concept backend = memory_backend<B> && requires(typename B::handle h, typename B
   // registering one twice registers it once. Nothing where there is no fork.
   { B::at_fork_child(hook) } noexcept;
 
+  // --- The surroundings of a process.
+  // The process with that number and all its descendants, parents before their children. Empty: there is none, or the
+  // system has no such table. Zombies are in it. process_alone: that one line.
+  { B::processes(long{}) } -> std::same_as<std::vector<process_row>>;
+  { B::process_alone(long{}) } -> std::same_as<std::optional<process_row>>;
+  // Of this process. All throw std::system_error; the text is UTF-8. check_directory: that set_directory could succeed.
+  // set_affinity: the numbers of the processors it may use; not_supported where the system has no such thing.
+  // set_priority: niceness (Windows: the nearest class).
+  { B::check_directory(text_string) };
+  { B::set_directory(text_string) };
+  { B::set_affinity(processors) };
+  { B::check_affinity(processors) };
+  { B::set_priority(int{}) };
+  // For a child's streams. Throws std::system_error with the path in its message.
+  { B::open_stream(stream_mode{}, text_string) } -> std::same_as<typename B::handle>;
+  // This process's own standard stream 0, 1 or 2, a second time; invalid_handle if it has none. Throws std::system_error.
+  { B::stream_duplicate(int{}) } -> std::same_as<typename B::handle>;
+  // The whole environment, NAME=value; and whether PATH and Path are one name.
+  { B::environment_list() } -> std::same_as<std::vector<std::string>>;
+  { B::environment_ignores_case } -> std::convertible_to<bool>;
+  // The calling thread is the library's own: signals of the program are not for it, and it has a name for debuggers (cut
+  // at 15 characters; may do nothing).
+  { B::begin_own_thread(text) } noexcept;
+
   // --- Odds and ends.
   { B::random(out) };                                                          // cryptographic; throws std::system_error
   { B::environment(text) } -> std::same_as<std::optional<std::string>>;        // UTF-8
@@ -260,10 +484,10 @@ concept backend = memory_backend<B> && requires(typename B::handle h, typename B
 
 /// A backend that also has fork.
 template <class B>
-concept forking_backend = backend<B> && B::has_fork && requires(bool flag) {
+concept forking_backend = backend<B> && B::has_fork && requires(child_start<typename B::handle, B::invalid_handle> const& start) {
   // As start_image, but the child goes on here with a copy of this process's memory: nullopt in the child.
   // Only the calling thread exists there.
-  { B::start_fork(flag) } -> std::same_as<std::optional<typename B::child>>;
+  { B::start_fork(start) } -> std::same_as<std::optional<typename B::child>>;
 };
 
 }  // namespace polyproc::inline v0_1

@@ -47,6 +47,7 @@
 ///   open(bucket, gate), shut(bucket, gate)
 ///   bool wait(bucket, gate, other, deadline)   until one of both gates is open: true; false at the deadline or on
 ///                               an error
+///   handle(bucket, gate)        of a gate that was prepared: what the backend's wait_any takes
 ///   pause(deadline)             sleeps a millisecond or two, no longer than the deadline
 /// all noexcept.
 #pragma once
@@ -90,6 +91,41 @@ struct gate_parking {
     if ((now | occupied) != (seen | occupied)) return;  // somebody was woken meanwhile; the caller looks again
     if (word.load(std::memory_order_acquire) != expected) return;
     if (Gates::wait(bucket, gate_of(now), gate_of(now + 2), deadline)) move_on(state, bucket, now);
+  }
+
+  /// The same for many words at once, and whatever else can be waited for by handles: wait_any(handles, deadline) gives the
+  /// index of one that is ready. Gates::handle(bucket, gate) is what is waited for. A word for which has_gate(word) is
+  /// false is looked at every 2 ms.
+  template <class Handle, class Word, class HasGate, class WaitAny>
+  static void wait_for_some(std::span<word_wait<Word> const> words, std::span<Handle const> others, time_point deadline,
+                            HasGate&& has_gate, WaitAny&& wait_any) {
+    std::byte* const memory = Gates::state();
+    struct sleeping {
+      unsigned bucket;
+      std::uint32_t state;
+    };
+    std::vector<sleeping> asleep;
+    std::vector<Handle> handles;
+    for (auto const& one : words) {
+      if (one.word->load(std::memory_order_acquire) != one.expected) return;
+      if (memory == nullptr || !has_gate(one.word)) continue;
+      unsigned const bucket = bucket_of(one.word);
+      auto& state = state_of(memory, bucket);
+      auto const seen = state.load(std::memory_order_relaxed);
+      if (!Gates::prepare(bucket, gate_of(seen)) || !Gates::prepare(bucket, gate_of(seen + 2))) continue;
+      auto const now = state.fetch_or(occupied, std::memory_order_acq_rel) | occupied;
+      if (now != (seen | occupied) || one.word->load(std::memory_order_acquire) != one.expected) return;
+      asleep.push_back({bucket, now});
+      handles.push_back(Gates::handle(bucket, gate_of(now)));
+      handles.push_back(Gates::handle(bucket, gate_of(now + 2)));
+    }
+    handles.insert(handles.end(), others.begin(), others.end());
+    bool const all = asleep.size() == words.size();
+    auto const soon = std::chrono::steady_clock::now() + std::chrono::milliseconds{2};
+    auto const ready = wait_any(std::span<Handle const>(handles), all ? deadline : std::min(deadline, soon));
+    if (!ready || *ready / 2 >= asleep.size()) return;
+    auto const& woken = asleep[*ready / 2];
+    move_on(state_of(memory, woken.bucket), woken.bucket, woken.state);
   }
 
   /// Wakes all who wait for a word of the same bucket. One instruction when nobody does.

@@ -1,7 +1,10 @@
 /// The Linux backend: futexes, pidfds, memfds, and identities taken from the kernel's own thread numbers.
 #pragma once
 
-#include <polyproc/backend/unix_common.hpp>
+#include <polyproc/backend/linux_processes.hpp>
+#include <polyproc/backend/unix_server.hpp>
+
+#include <thread>
 
 #include <dlfcn.h>
 #include <link.h>
@@ -20,20 +23,22 @@ extern "C" __attribute__((weak)) int __clone(int (*)(void*), void*, int, void*, 
 
 namespace polyproc::inline v0_1 {
 
-struct linux_backend : detail::unix_common<linux_backend> {
+struct linux_backend : detail::unix_server<linux_backend> {
   static constexpr std::string_view name = "linux";
 
   /// Nothing in the family's segment is ours: futexes and thread numbers need no state of their own.
   static constexpr std::size_t family_reserved = 0;
 
   // --- identity: the thread's number (22 bits at most) and the time it was started (ticks of 10 ms since boot).
-  // A number is not given out twice within one tick, so the pair is unique while the machine runs.
+  // A number is not given out twice within one tick, so the pair is unique while the machine runs. A thread that cannot
+  // read when it was started, for lack of a descriptor, takes the time at which it asks, and a bit says so: whoever has
+  // that number later was started later.
 
   static std::uint64_t self() noexcept {
     if (self_ == 0) {
       watch_forks();
       auto const tid = static_cast<std::uint64_t>(::syscall(SYS_gettid));
-      self_ = (start_time("/proc/thread-self/stat").ticks << tid_bits | tid) & id_mask;
+      self_ = number_at(start_time("/proc/thread-self/stat"), tid);
     }
     return self_;
   }
@@ -41,44 +46,93 @@ struct linux_backend : detail::unix_common<linux_backend> {
   /// The first thread's number stands for the process, and a bit says that the process is meant.
   static std::uint64_t process_self() noexcept {
     auto const pid = static_cast<std::uint64_t>(::getpid());
-    return process_bit | ((start_time("/proc/self/stat").ticks << tid_bits | pid) & id_mask);
+    auto known = process_self_.load(std::memory_order_relaxed);
+    if ((known & ((1ULL << tid_bits) - 1)) == pid) return known;
+    auto const mine = process_bit | number_at(start_time("/proc/self/stat"), pid);
+    return process_self_.compare_exchange_strong(known, mine) ? mine : known;
   }
 
   static bool alive(std::uint64_t id) noexcept {
     auto const tid = static_cast<int>(id & ((1ULL << tid_bits) - 1));
-    char path[32] = "/proc/";
-    char digits[12];
-    int n = 0;
-    for (int rest = tid; rest > 0; rest /= 10) digits[n++] = static_cast<char>('0' + rest % 10);
-    char* at = path + 6;
-    while (n > 0) *at++ = digits[--n];
-    std::memcpy(at, "/stat", 6);
+    char path[32];
+    proc_path(path, static_cast<unsigned>(tid), "/stat");
     auto const found = start_time(path);
     // Not readable: gone, or hidden from us (hidepid). Only the number can be asked about then.
     if (!found.read) return ::kill(tid, 0) == 0 || errno == EPERM;
-    if (((found.ticks << tid_bits | static_cast<std::uint64_t>(tid)) & id_mask) != (id & id_mask)) return false;
+    if ((id & asked_bit) != 0) {
+      if (found.ticks > (id & ticks_mask) >> tid_bits) return false;
+    } else if (number_at(found, static_cast<std::uint64_t>(tid)) != (id & (ticks_mask | asked_bit))) {
+      return false;
+    }
     // A process whose first thread has ended looks like one that has; but then it has others.
     return !found.ended || ((id & process_bit) != 0 && found.threads > 1);
   }
 
   // --- parking
 
-  static void wait(atomic<std::uint32_t> const& word, std::uint32_t expected, time_point deadline) noexcept {
-    struct {
-      long seconds;
-      long nanoseconds;
-    } at{};
-    if (deadline != never) {
+  /// A deadline as the kernel takes it.
+  class kernel_time {
+   public:
+    explicit kernel_time(time_point deadline) noexcept : never_(deadline == never) {
       auto const since = std::max(deadline.time_since_epoch(), time_point::duration::zero());
       auto const whole = std::chrono::floor<std::chrono::seconds>(since);
-      at.seconds = static_cast<long>(whole.count());
-      at.nanoseconds = static_cast<long>(std::chrono::nanoseconds(since - whole).count());
+      seconds_ = static_cast<long>(whole.count());
+      nanoseconds_ = static_cast<long>(std::chrono::nanoseconds(since - whole).count());
     }
-    ::syscall(SYS_futex, &word, FUTEX_WAIT_BITSET, expected, deadline == never ? nullptr : &at, nullptr,
-              FUTEX_BITSET_MATCH_ANY);
+    [[nodiscard]] void const* get() const noexcept { return never_ ? nullptr : &seconds_; }
+
+   private:
+    bool never_;
+    long seconds_ = 0;
+    long nanoseconds_ = 0;
+  };
+
+  static void wait(atomic<std::uint32_t> const& word, std::uint32_t expected, time_point deadline) noexcept {
+    kernel_time const at(deadline);
+    ::syscall(SYS_futex, &word, FUTEX_WAIT_BITSET, expected, at.get(), nullptr, FUTEX_BITSET_MATCH_ANY);
   }
   static void wake_one(atomic<std::uint32_t>& word) noexcept { ::syscall(SYS_futex, &word, FUTEX_WAKE, 1); }
   static void wake_all(atomic<std::uint32_t>& word) noexcept { ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX); }
+
+  static void wait_for_some(std::span<word_wait<atomic<std::uint32_t>> const> words, std::span<int const> handles,
+                            time_point deadline) {
+    for (auto const& one : words)
+      if (one.word->load(std::memory_order_acquire) != one.expected) return;
+    if (words.empty()) {
+      wait_any(handles, deadline);
+      return;
+    }
+    std::vector<futex_waiter> all;
+    for (auto const& one : words) all.push_back({one.expected, reinterpret_cast<std::uint64_t>(one.word), 2, 0});
+    if (handles.empty()) {
+      wait_for_words(all, deadline);
+      return;
+    }
+    // The kernel waits for words or for descriptors: a second thread waits for the words.
+    atomic<std::uint32_t> stop{0};
+    all.insert(all.begin(), {0, reinterpret_cast<std::uint64_t>(&stop), 2, 0});
+    auto const [read, write] = pipe_create();
+    detail::scoped_fd const bell{read};
+    detail::scoped_fd const rope{write};
+    std::thread other([&] {
+      begin_own_thread("polyproc-words");
+      wait_for_words(all, deadline);
+      char const byte = 0;
+      (void)!::write(rope.get(), &byte, 1);
+    });
+    struct ending {
+      std::thread& thread;
+      atomic<std::uint32_t>& stop;
+      ~ending() {
+        stop.store(1);
+        wake_all(stop);
+        thread.join();
+      }
+    } const at_end{other, stop};
+    std::vector<int> look(handles.begin(), handles.end());
+    look.push_back(bell.get());
+    wait_any(look, deadline);
+  }
 
   // --- processors
 
@@ -194,80 +248,136 @@ struct linux_backend : detail::unix_common<linux_backend> {
     watch_forks();
   }
 
-  static child start_image(std::span<std::byte const> payload, bool daemon) {
+  static child start_image(start const& s) { return start_this_image(s, -1); }
+
+  static std::optional<child> start_fork(start const& s) {
     family();
-    auto const fd = make_payload(payload, daemon);
-    detail::scoped_fd report_read;
-    detail::scoped_fd report_write;
-    make_report_pipe(report_read, report_write);
-
-    image_start start;
-    start.pass = {fd.get(), report_write.get(), daemon ? life_read_end() : -1, family_fd_};
-    std::string marker = make_marker(start.pass);
-    std::string self_name = own_name();
-    char* argv[] = {self_name.data(), marker.data(), nullptr};
-    start.argv = argv;
-
-    child made;
-    start_by_vfork(start, made);
-    made.report = report_read.release();
-    return made;
-  }
-
-  static std::optional<child> start_fork(bool daemon) {
-    family();
-    detail::scoped_fd report_read;
-    detail::scoped_fd report_write;
-    make_report_pipe(report_read, report_write);
-    if (daemon) life_read_end();
+    alive_pipe alive;
+    if (!watched_by_pidfd()) alive.make();
+    if (s.daemon) life_read_end();
     auto const parent = ::getpid();
+    signals_held quiet;
     auto const pid = ::fork();
     if (pid < 0) detail::throw_errno("fork");
     if (pid == 0) {
-      report_read.reset();
-      own_.report = report_write.release();
-      if (daemon) die_with(std::exchange(forked_life_, -1), parent);
+      alive.read.reset();
+      own_.alive = alive.write.release();
+      begin_forked(s);
+      if (!s.as_it_is) quiet.leave_as_they_are();
+      if (s.daemon) die_with(std::exchange(forked_life_, -1), parent);
       return std::nullopt;
     }
+    s.copied = true;
     child made;
     made.pid = pid;
-    made.report = report_read.release();
-    made.end = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0U));
-    if (made.end < 0) {
-      // A child that cannot be watched is not left behind.
-      int const why = errno;
+    made.group = s.group;
+    try {
+      watch_by_pidfd(made);
+    } catch (...) {  // a child that cannot be watched is not left behind
       ::kill(pid, SIGKILL);
       reap(made);
-      release(made);
-      detail::throw_errno("pidfd_open", why);
+      throw;
     }
+    if (made.end < 0) made.end = alive.read.release();
     return made;
   }
 
-  static std::optional<std::vector<std::byte>> adopt(int argc, char** argv) {
-    std::array<int, 4> fds{};
-    if (!parse_marker(argc, argv, fds)) return std::nullopt;
-    if (fds[0] < 0 || fds[3] < 0) not_a_child();
-    bool daemon = false;
-    auto payload = take_payload(fds[0], daemon);
-    own_.report = fds[1];
+  template <class Self = linux_backend>
+  static std::optional<std::uint64_t> adopt(int argc, char** argv) {
+    marker<marker_head> numbers{};
+    if (!parse_marker(argc, argv, numbers)) return std::nullopt;
+    if (numbers[family_at] < 0) not_a_child();
+    own_.alive = static_cast<int>(numbers[alive_at]);
     {
       std::scoped_lock hold{life_lock_};
-      family_fd_ = fds[3];
+      family_fd_ = static_cast<int>(numbers[family_at]);
       map_family();
     }
-    ::prctl(PR_SET_NAME, base_name(argv[0]));  // execveat through a descriptor leaves a number as the name
-    if (daemon) die_with(fds[2], -1);
-    return payload;
+    own_name_ = base_name(argv[0]);
+    ::prctl(PR_SET_NAME, own_name_);  // execveat through a descriptor leaves a number as the name
+    auto const life = static_cast<int>(numbers[life_at]);
+    auto const server = static_cast<int>(numbers[server_at]);
+    if (server >= 0) {
+      if (life < 0) not_a_child();
+      die_with(handle_duplicate(life), -1);
+      return Self::serve(server, life);
+    }
+    if (life >= 0) die_with(life, -1);
+    return static_cast<std::uint64_t>(numbers[work_at]);
   }
 
-  static bool await_end(child const& c, time_point deadline) { return poll_until(c.end, deadline); }
+  static constexpr bool identity_from_outside = true;
+  static std::uint64_t identity_of(child const& c) noexcept {
+    if (c.identity != 0) return c.identity;
+    char path[32];
+    proc_path(path, static_cast<unsigned>(c.pid), "/stat");
+    auto const found = start_time(path);
+    return found.read ? process_bit | number_at(found, static_cast<std::uint64_t>(c.pid)) : 0;
+  }
 
-  static bool ask(child const& c, child_request what) {
-    if (poll_until(c.end, time_point{})) return false;
-    if (::syscall(SYS_pidfd_send_signal, c.end, signal_number(what), nullptr, 0U) == 0) return true;
-    if (errno == ESRCH) return false;
-    detail::throw_errno("pidfd_send_signal");
+  static std::optional<child> open_process(long number, std::uint64_t identity) {
+    child found;
+    found.pid = static_cast<pid_t>(number);
+    found.identity = 0;
+    if (watched_by_pidfd()) {
+      // Held before it is looked at: what had that number then has it now, if it is the one that is meant.
+      int const fd = static_cast<int>(::syscall(SYS_pidfd_open, found.pid, 0U));
+      if (fd < 0 && errno == ESRCH) return std::nullopt;
+      if (fd < 0) detail::throw_errno("pidfd_open");
+      found.end = fd;
+      found.by_pidfd = true;
+    }
+    char path[32];
+    proc_path(path, static_cast<unsigned>(found.pid), "/stat");
+    auto const line = start_time(path);
+    if (line.refused != 0) {
+      release(found);
+      detail::throw_errno("open of /proc/.../stat", line.refused);
+    }
+    auto const there = line.read ? process_bit | number_at(line, static_cast<std::uint64_t>(found.pid)) : 0;
+    if (((identity & asked_bit) == 0 && there != identity) || !alive(identity)) {
+      release(found);
+      return std::nullopt;
+    }
+    found.identity = identity;
+    return found;
+  }
+
+  // Templates, because what they use takes longer to compile than all the rest; most programs do not.
+  template <class Table = detail::linux_processes<>>
+  static void kill_tree(child const& c) {
+    Table::kill_tree(c.pid, c.by_pidfd ? c.end : -1, c.group || (c.identity != 0 && ::getpgid(c.pid) == c.pid));
+  }
+  template <class Table = detail::linux_processes<>>
+  static std::vector<process_row> processes(long root) {
+    return Table::processes(root);
+  }
+  template <class Table = detail::linux_processes<>>
+  static std::optional<process_row> process_alone(long pid) {
+    return Table::process_alone(pid);
+  }
+
+  static void check_affinity(std::vector<unsigned> const& numbers) {
+    cpu_set_t set;
+    if (::sched_getaffinity(0, sizeof set, &set) != 0) detail::throw_errno("sched_getaffinity");
+    // A process may widen what it has, within what its control group allows: only the system knows that.
+    bool const some = std::any_of(numbers.begin(), numbers.end(), [](unsigned n) { return n < CPU_SETSIZE; });
+    if (!some) detail::throw_errno("sched_setaffinity: no such processor", EINVAL);
+    long const there = ::sysconf(_SC_NPROCESSORS_CONF);
+    for (unsigned const n : numbers)
+      if (n >= CPU_SETSIZE || (there > 0 && n >= static_cast<unsigned long>(there)))
+        detail::throw_errno(("sched_setaffinity: processor " + std::to_string(n) + " does not exist").c_str(), EINVAL);
+  }
+  static void set_affinity(std::vector<unsigned> const& numbers) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (unsigned const n : numbers)
+      if (n < CPU_SETSIZE) CPU_SET(n, &set);
+    if (::sched_setaffinity(0, sizeof set, &set) != 0) detail::throw_errno("sched_setaffinity");
+  }
+  static void begin_own_thread(char const* called) noexcept {
+    hold_all_signals();
+    ::prctl(PR_SET_NAME, called);  // which takes the first 15 characters
   }
 
   // --- code
@@ -300,11 +410,26 @@ struct linux_backend : detail::unix_common<linux_backend> {
   }
 
  private:
-  friend unix_common<linux_backend>;
+  friend detail::unix_common<linux_backend>;
+  friend detail::unix_streams<linux_backend>;
+  friend detail::unix_children<linux_backend>;
+  friend detail::unix_server<linux_backend>;
 
   static constexpr int tid_bits = 22;  // PID_MAX_LIMIT is 2^22
   static constexpr std::uint64_t process_bit = 1ULL << 61;
-  static constexpr std::uint64_t id_mask = process_bit - 1;
+  static constexpr std::uint64_t asked_bit = 1ULL << 60;
+  static constexpr std::uint64_t ticks_mask = asked_bit - 1;  // with the number
+
+  /// "/proc/N" and what follows
+  static void proc_path(char (&into)[32], unsigned number, char const* what) noexcept {
+    std::memcpy(into, "/proc/", 6);
+    char digits[12];
+    int n = 0;
+    for (; number > 0; number /= 10) digits[n++] = static_cast<char>('0' + number % 10);
+    char* at = into + 6;
+    while (n > 0) *at++ = digits[--n];
+    std::strcpy(at, what);
+  }
 
   static void raw_pipe(int (&ends)[2]) {
     if (::pipe2(ends, O_CLOEXEC) != 0) detail::throw_errno("pipe2");
@@ -324,12 +449,35 @@ struct linux_backend : detail::unix_common<linux_backend> {
 
   static void forked() noexcept {
     self_ = 0;
-    unix_common::forked();
+    process_self_.store(0, std::memory_order_relaxed);
+    unix_server::forked();
+  }
+
+  /// What futex_waitv takes (the C library's headers may be older than the call).
+  struct futex_waiter {
+    std::uint64_t expected;
+    std::uint64_t word;
+    std::uint32_t flags;
+    std::uint32_t reserved;
+  };
+  static constexpr std::size_t most_futexes = 128;
+
+  /// Until one of them is not as expected or is woken, the deadline, or no reason.
+  static void wait_for_words(std::vector<futex_waiter> const& all, time_point deadline) noexcept {
+    // What is too much for one call, or for an old kernel (before 5.16), is looked at again soon.
+    auto const count = std::min(all.size(), most_futexes);
+    if (count < all.size()) deadline = std::min(deadline, now() + std::chrono::milliseconds{2});
+    kernel_time const at(deadline);
+    constexpr long futex_waitv = 449;
+    auto const done = ::syscall(futex_waitv, all.data(), count, 0, at.get(), CLOCK_MONOTONIC);
+    if (done < 0 && errno != EAGAIN && errno != EINTR && errno != ETIMEDOUT && now() < deadline)
+      std::this_thread::sleep_until(std::min(deadline, now() + std::chrono::milliseconds{2}));
   }
 
   struct stat_line {
     bool read = false;
     bool ended = false;
+    int refused = 0;  // why it was not read, if that is this process's own want
     long threads = 0;
     std::uint64_t ticks = 0;
   };
@@ -339,6 +487,7 @@ struct linux_backend : detail::unix_common<linux_backend> {
     stat_line found;
     int const saved = errno;
     int const fd = ::open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) found.refused = errno;
     if (fd >= 0) {
       char text[512];
       auto const got = ::read(fd, text, sizeof text - 1);
@@ -363,6 +512,17 @@ struct linux_backend : detail::unix_common<linux_backend> {
     return found;
   }
 
+  /// The number with its ticks: those of its start, or of now.
+  static std::uint64_t number_at(stat_line const& start, std::uint64_t number) noexcept {
+    if (start.read) return (start.ticks << tid_bits | number) & ticks_mask;
+    timespec at{};
+    ::clock_gettime(CLOCK_BOOTTIME, &at);
+    auto const per_second = static_cast<std::uint64_t>(std::max(1L, ::sysconf(_SC_CLK_TCK)));
+    auto const ticks = static_cast<std::uint64_t>(at.tv_sec) * per_second +
+                       static_cast<std::uint64_t>(at.tv_nsec) * per_second / 1'000'000'000;
+    return asked_bit | ((ticks << tid_bits | number) & ticks_mask);
+  }
+
   /// Processors' worth of time that the control group allows, rounded up; a large number when there is no limit.
   static unsigned cgroup_quota() noexcept {
     unsigned best = UINT_MAX;
@@ -381,9 +541,13 @@ struct linux_backend : detail::unix_common<linux_backend> {
         std::string_view const controllers{first + 1, static_cast<std::size_t>(second - first - 1)};
         char path[2048];
         char value[128];
-        // Inside a container the path may name a group outside of what is mounted: the root is looked at as well.
-        for (char const* group : {static_cast<char const*>(second + 1), ""}) {
-          if (std::strlen(group) > 1500) continue;
+        // A group has no more than those that it is in. Inside a container the path may name one outside of what is mounted:
+        // then only the root is found.
+        char* const group = second + 1;
+        if (std::strlen(group) > 1500) group[0] = '\0';
+        for (char* last = group + std::strlen(group);; last = std::strrchr(group, '/')) {
+          if (last == nullptr) break;
+          *last = '\0';
           if (controllers.empty()) {
             if (slurp(join(path, "/sys/fs/cgroup", group, "/cpu.max"), value) && value[0] != 'm') {
               char* rest = nullptr;
@@ -514,29 +678,37 @@ struct linux_backend : detail::unix_common<linux_backend> {
   /// thread that started us, and unlike a watching thread it works while we are stopped.
   static void die_with(int life, pid_t parent) noexcept {
     if (life < 0) return;
-    // Owner and signal belong to the open file, which all our siblings share: a file of our own is needed.
+    int const own = own_file(life);
+    if (own >= 0) ::close(life);
+    watch_life(own >= 0 ? own : life, own >= 0 && arm(own), parent);
+  }
+  /// Owner and signal belong to the open file, which all our siblings share: a file of one's own is needed.
+  static int own_file(int life) noexcept {
     char path[40];
     own_path(path, life);
-    int const own = ::open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    bool armed = false;
-    if (own >= 0) {
-      armed = ::fcntl(own, F_SETSIG, SIGKILL) == 0 && ::fcntl(own, F_SETOWN, ::getpid()) == 0 &&
-              ::fcntl(own, F_SETFL, O_ASYNC | O_NONBLOCK) == 0;
-      ::close(life);
-      own_.parent = own;
-    } else {
-      own_.parent = life;
-    }
+    return ::open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  }
+  static bool arm(int own) noexcept {
+    return ::fcntl(own, F_SETSIG, SIGKILL) == 0 && ::fcntl(own, F_SETOWN, ::getpid()) == 0 &&
+           ::fcntl(own, F_SETFL, O_ASYNC | O_NONBLOCK) == 0;
+  }
+  static void watch_life(int life, bool armed, pid_t parent) noexcept {
+    own_.parent = life;
     if (!armed) ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // no /proc: the next best thing
     pollfd look{own_.parent, POLLIN, 0};
     if (::poll(&look, 1, 0) != 0 || (parent > 0 && ::getppid() != parent)) ::kill(::getpid(), SIGKILL);
   }
 
-  /// What start_by_vfork's child needs: it runs in our memory, so everything is prepared before.
+  /// What start_this_image's child needs: it runs in our memory, so everything is prepared before.
   struct image_start {
-    std::array<int, 4> pass{};
+    std::array<int, marker_head> pass{};
+    std::span<int const> passengers{};
+    std::array<int, 3> streams{};
     char** argv = nullptr;
+    char** environment = nullptr;
     int image = -1;
+    bool group = false;
+    bool ignore_interrupt = false;
     int error = 0;
   };
 
@@ -544,55 +716,217 @@ struct linux_backend : detail::unix_common<linux_backend> {
   /// lock or be instrumented.
   __attribute__((no_sanitize("address", "thread", "undefined"))) static int exec_child(void* data) {
     auto& start = *static_cast<image_start*>(data);
-    for (int number = 1; number < NSIG; ++number) {
-      struct sigaction action {};
-      if (::sigaction(number, nullptr, &action) == 0 && action.sa_handler != SIG_DFL) {
-        action = {};
-        action.sa_handler = SIG_DFL;
-        ::sigaction(number, &action, nullptr);
-      }
-    }
-    sigset_t none;
-    ::sigemptyset(&none);
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    if (start.group) ::setpgid(0, 0);
     ::syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
+    for (int i = 0; i < 3; ++i) {
+      if (start.streams[static_cast<std::size_t>(i)] >= 0) ::dup2(start.streams[static_cast<std::size_t>(i)], i);
+    }
     for (int const fd : start.pass) {
       if (fd >= 0) ::fcntl(fd, F_SETFD, 0);
     }
+    for (std::size_t i = 0; i < start.passengers.size(); ++i) ::fcntl(start.passengers.data()[i], F_SETFD, 0);
+    clean_signals(start.ignore_interrupt);
     if (start.image >= 0)
-      ::syscall(SYS_execveat, start.image, "", start.argv, environ, AT_EMPTY_PATH);
-    ::execve("/proc/self/exe", start.argv, environ);
+      ::syscall(SYS_execveat, start.image, "", start.argv, start.environment, AT_EMPTY_PATH);
+    ::execve("/proc/self/exe", start.argv, start.environment);
     start.error = errno;
     ::_exit(127);
   }
 
-  static void start_by_vfork(image_start& start, child& made) {
-    start.image = image_;
+  static child start_this_image(start const& s, int server) {
+    family();
+    alive_pipe alive;
+    bool const pidfds = watched_by_pidfd();
+    if (!pidfds) alive.make();
+    marker<marker_head> numbers{};
+    numbers[work_at] = static_cast<std::int64_t>(s.work);
+    numbers[flags_at] = flags_of(s);
+    numbers[alive_at] = alive.write.get();
+    numbers[life_at] = s.daemon ? life_read_end() : -1;
+    numbers[family_at] = family_fd_;
+    numbers[server_at] = server;
+
+    image_start go;
+    for (std::size_t i = alive_at; i < marker_head; ++i) go.pass[i] = static_cast<int>(numbers[i]);
+    for (std::size_t i = 0; i < alive_at; ++i) go.pass[i] = -1;
+    go.streams = s.streams;
+    go.group = s.group;
+    go.ignore_interrupt = s.ignore_interrupt;
+    passengers const passed(s);
+    go.passengers = passed.all();
+    std::string text = make_marker(numbers, passed);
+    std::string self_name = own_name();
+    char* argv[] = {self_name.data(), text.data(), nullptr};
+    go.argv = argv;
+    go.environment = environ;
+    std::vector<char*> variables;
+    if (s.environment != nullptr) {
+      for (auto const& one : *s.environment) variables.push_back(const_cast<char*>(one.c_str()));
+      variables.push_back(nullptr);
+      go.environment = variables.data();
+    }
+    go.image = image_;
+    child made;
+    made.group = s.group;
+    clone_and_exec(go, made, pidfds);
+    if (made.end < 0) made.end = alive.read.release();
+    return made;
+  }
+
+  static void clone_and_exec(image_start& go, child& made, bool pidfds) {
     constexpr std::size_t stack_size = 64 * 1024;
     void* const stack =
         ::mmap(nullptr, stack_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED) detail::throw_errno("mmap of a child's first stack");
-    // No signal handler of the program may run in the child while it shares our memory.
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_BLOCK, &all, &before);
     int pidfd = -1;
-    int (*clone_call)(int (*)(void*), void*, int, void*, ...) = &::clone;
-    if (&::__clone != nullptr) clone_call = &::__clone;
-    int const pid = clone_call(&exec_child, static_cast<std::byte*>(stack) + stack_size,
-                               CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &start, &pidfd);
-    int const why = errno;
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    int pid = -1;
+    int why = 0;
+    {
+      // No signal handler of the program may run in the child while it shares our memory.
+      signals_held const quiet;
+      int (*clone_call)(int (*)(void*), void*, int, void*, ...) = &::clone;
+      if (&::__clone != nullptr) clone_call = &::__clone;
+      pid = clone_call(&exec_child, static_cast<std::byte*>(stack) + stack_size,
+                       CLONE_VM | CLONE_VFORK | (pidfds ? CLONE_PIDFD : 0) | SIGCHLD, &go, &pidfd);
+      why = errno;
+    }
     ::munmap(stack, stack_size);
     if (pid < 0) detail::throw_errno("clone", why);
     made.pid = pid;
     made.end = pidfd;
-    if (start.error != 0) {
+    made.by_pidfd = pidfd >= 0;
+    if (go.error != 0) {
       reap(made);
       release(made);
-      detail::throw_errno("execveat of this program", start.error);
+      detail::throw_errno("execveat of this program", go.error);
     }
+  }
+
+  // --- watching
+
+  /// Since Linux 5.3; a sandbox may not allow it.
+  static bool watched_by_pidfd() noexcept {
+    auto known = pidfds_.load(std::memory_order_relaxed);
+    if (known == 0) {
+      int const fd = static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0U));
+      if (fd < 0 && errno != ENOSYS && errno != EPERM && errno != EINVAL) return true;  // no descriptor left, or no memory
+      known = fd >= 0 ? 1 : 2;
+      handle_close(fd);
+      pidfds_.store(known, std::memory_order_relaxed);
+    }
+    return known == 1;
+  }
+  static void watch_by_pidfd(child& c) {
+    if (!watched_by_pidfd()) return;
+    c.end = static_cast<int>(::syscall(SYS_pidfd_open, c.pid, 0U));
+    if (c.end < 0) detail::throw_errno("pidfd_open");
+    c.by_pidfd = true;
+  }
+  static bool signal_by_pidfd(int fd, int number) {
+    if (::syscall(SYS_pidfd_send_signal, fd, number, nullptr, 0U) == 0) return true;
+    if (errno == ESRCH) return false;
+    detail::throw_errno("pidfd_send_signal");
+  }
+
+  // --- what unix_streams asks
+
+  static int accept_socket(int listening) {
+    int const fd = ::accept4(listening, nullptr, nullptr, SOCK_CLOEXEC);
+    return fd < 0 ? fd : adopt_socket(fd);
+  }
+  static std::optional<uid_t> peer_user(int socket) noexcept {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return std::nullopt;
+    return peer.uid;
+  }
+
+  // --- what unix_server asks
+
+  static constexpr bool children_are_ours = true;
+  static constexpr bool reserve_is_armed = true;
+  static constexpr int receive_closing = MSG_CMSG_CLOEXEC;
+  static constexpr int socket_closing = SOCK_CLOEXEC;
+  static constexpr int open_to_enter = O_PATH;
+  static bool can_pass_directory(bool) noexcept { return true; }
+  static std::uint64_t more_facts() noexcept {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    ::sched_getaffinity(0, sizeof set, &set);
+    std::uint64_t hash = 0xcbf29ce484222325ULL;
+    auto const* const bytes = reinterpret_cast<unsigned char const*>(&set);
+    for (std::size_t i = 0; i < sizeof set; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ULL;
+    return hash;
+  }
+  struct start_hold {
+    start_hold() noexcept {}  // descriptors are close-on-exec from their making
+  };
+  static void watch_reserve(child& c, pid_t) { watch_by_pidfd(c); }
+  static void helper_begins() noexcept { ::prctl(PR_SET_NAME, "polyproc-server"); }
+  /// By poll: who waits in recvmsg is woken also when the other side has read what was sent to it, and then the helper would
+  /// run in the child's place.
+  static bool helper_waits(int control, std::vector<helper_child> const&) noexcept {
+    pollfd look{control, POLLIN, 0};
+    return ::poll(&look, 1, -1) > 0;
+  }
+  static void helper_lingers(std::vector<helper_child> const&, pid_t) noexcept {}
+
+  /// Where the C library keeps this thread's number, which must be right in a child that it did not fork itself.
+  static int* thread_number() noexcept {
+    int* at = nullptr;
+    return ::prctl(PR_GET_TID_ADDRESS, &at) == 0 ? at : nullptr;
+  }
+  /// Threads that static constructors have started would not exist in the copies, but their locks would.
+  static bool cannot_serve() noexcept {
+    auto const* const number = thread_number();
+    if (number == nullptr || *number != ::getpid()) return true;
+    return start_time("/proc/self/stat").threads != 1;
+  }
+
+  /// A fork whose child is our parent's. What the C library does in its fork besides is done by hand: the number of the
+  /// thread, its list of robust locks, and our own hooks. Its locks are free, because there is no other thread.
+  static pid_t fork_for_parent(newest_child& newest) noexcept {
+    auto* const number = thread_number();
+    void* robust = nullptr;
+    std::size_t robust_size = 0;
+    ::syscall(SYS_get_robust_list, 0, &robust, &robust_size);
+    fork_prepare();
+    // The fourth and the fifth argument change places between processors; the other one is not looked at.
+    unsigned long const flags =
+        CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
+#if defined(__s390__)
+    auto const pid = static_cast<pid_t>(::syscall(SYS_clone, nullptr, flags, &newest, number, number));
+#else
+    auto const pid = static_cast<pid_t>(::syscall(SYS_clone, flags, nullptr, &newest, number, number));
+#endif
+    int const why = errno;
+    if (pid == 0) {
+      if (robust != nullptr) ::syscall(SYS_set_robust_list, robust, robust_size);
+      forked();
+    } else {
+      fork_parent();
+    }
+    errno = why;
+    return pid;
+  }
+  /// What each copy needs of its own to die with the parent (die_with); made here, where /proc knows the paths already.
+  static int reserve_watch(int life) noexcept { return own_file(life); }
+  static bool keep_from_copies(std::byte* memory, std::size_t size) noexcept {
+    return ::madvise(memory, size, MADV_DONTFORK) == 0;
+  }
+  static void reserve_begins(int watch, int life, pid_t parent) {
+    if (watch >= 0) {
+      watch_life(watch, arm(watch), parent);
+      ::close(life);
+    } else {
+      die_with(life, parent);
+    }
+  }
+  static void reserve_works(bool daemon, bool, int) noexcept {
+    ::prctl(PR_SET_NAME, own_name_);
+    if (daemon) return;
+    handle_close(std::exchange(own_.parent, -1));
+    ::prctl(PR_SET_PDEATHSIG, 0);
   }
 
   static std::string own_name() {
@@ -667,6 +1001,9 @@ struct linux_backend : detail::unix_common<linux_backend> {
   };
 
   static inline thread_local std::uint64_t self_ = 0;
+  static inline std::atomic<std::uint64_t> process_self_{0};  // right if it has this process's number
+  static inline std::atomic<int> pidfds_{0};  // 1: there are; 2: there are none
+  static inline char const* own_name_ = "";
   static inline int image_ = -1;
   static inline int family_fd_ = -1;
   static inline family_segment family_{};
@@ -674,6 +1011,6 @@ struct linux_backend : detail::unix_common<linux_backend> {
   static inline std::atomic<std::byte*> read_view_{nullptr};
 };
 
-static_assert(forking_backend<linux_backend>);
+static_assert(forking_backend<linux_backend> && stream_backend<linux_backend>);
 
 }  // namespace polyproc::inline v0_1

@@ -12,7 +12,7 @@
 namespace polyproc::inline v0_1::detail {
 
 /// Throws std::invalid_argument for what cannot be a name everywhere.
-inline void check_name(std::string_view name) {
+inline void check_name(std::string_view name, std::string const& of = "shared memory") {
   constexpr std::size_t longest = 200;
   bool good = !name.empty() && name.size() <= longest && name.front() != '.';
   for (char const c : name) {
@@ -21,7 +21,7 @@ inline void check_name(std::string_view name) {
   }
   if (!good)
     throw std::invalid_argument(
-        "polyproc: the name of shared memory has 1 to 200 characters, only letters of A to Z and a to z, digits, '.',"
+        "polyproc: the name of " + of + " has 1 to 200 characters, only letters of A to Z and a to z, digits, '.',"
         " '_' and '-', and does not begin with '.'");
 }
 

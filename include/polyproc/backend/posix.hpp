@@ -21,36 +21,16 @@
 #pragma once
 
 #include <polyproc/backend/gate_parking.hpp>
-#include <polyproc/backend/unix_common.hpp>
+#include <polyproc/backend/posix_code.hpp>
+#include <polyproc/backend/posix_processes.hpp>
+#include <polyproc/backend/posix_spawn.hpp>
+#include <polyproc/backend/unix_server.hpp>
 
 #include <memory>
 
-#include <dlfcn.h>
-#include <spawn.h>
-
-#if defined(__APPLE__)
-#include <crt_externs.h>
-#include <mach-o/dyld.h>
-#else
-#include <link.h>
-#endif
-#if defined(__FreeBSD__) || defined(__DragonFly__)
-#include <sys/sysctl.h>
-#endif
-
-// Weak: a static program has none of them, and then no plug-in either.
-#pragma weak dladdr
-#pragma weak dlopen
-#pragma weak dlclose
-#if !defined(__APPLE__)
-#pragma weak dlinfo
-// Where the linker puts the head of the image that this code is part of; for static programs.
-extern "C" __attribute__((weak, visibility("hidden"))) char const __ehdr_start[];
-#endif
-
 namespace polyproc::inline v0_1 {
 
-struct posix_backend : detail::unix_common<posix_backend> {
+struct posix_backend : detail::unix_server<posix_backend> {
  private:
   static constexpr unsigned gate_buckets = 4;
   static constexpr unsigned gates_per_bucket = 8;
@@ -75,6 +55,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
       return detail::parking_key(word, family_, process_number());
     }
     static bool prepare(unsigned, unsigned) noexcept { return true; }  // all are made with the family
+    static int handle(unsigned bucket, unsigned gate) noexcept { return gate_pipes_[bucket][gate][0]; }
     static void open(unsigned bucket, unsigned gate) noexcept {
       int const saved = errno;
       char const byte = 0;
@@ -107,6 +88,16 @@ struct posix_backend : detail::unix_common<posix_backend> {
     static void pause(time_point deadline) noexcept { nap(std::chrono::milliseconds{2}, deadline); }
   };
   using parking = detail::gate_parking<gates_of_pipes>;
+
+ public:
+  static void wait_for_some(std::span<word_wait<atomic<std::uint32_t>> const> words, std::span<int const> handles,
+                            time_point deadline) {
+    parking::wait_for_some(
+        words, handles, deadline, [](void const* word) { return !named_ranges_.hold(word); },
+        [](std::span<int const> all, time_point until) { return wait_any(all, until); });
+  }
+
+ private:
 
   // The head of the family's segment: the parking's state, the number of the process group that the first of the
   // family was in, then one bit per granule that is known to have memory.
@@ -304,174 +295,121 @@ struct posix_backend : detail::unix_common<posix_backend> {
   static void prepare() noexcept {
     watch_forks();
     try {
-      if (image_path_ == nullptr) image_path_ = new std::string(find_image());
+      if (image_path_ == nullptr) image_path_ = new std::string(code::find_image());
     } catch (...) {  // out of memory: start_image tries again
     }
   }
 
   /// Closes in the child what this program left open to it, as far as it can be found: descriptors beyond a
   /// thousand unused numbers are not, and would be inherited unless marked close-on-exec.
-  static child start_image(std::span<std::byte const> payload, bool daemon) {
-    family();
-    check_image();
-    auto const bytes = make_payload(payload, daemon);
-    start_hold excluding_forks;
-    pipes_of_child pipes;
+  static child start_image(start const& s) { return start_this_image(s, -1); }
 
-    std::array<int, marker_numbers> pass{};
-    pass[0] = bytes.get();
-    pass[1] = pipes.report_write.get();
-    pass[2] = pipes.alive_write.get();
-    pass[3] = daemon ? life_read_end() : -1;
-    pass[4] = life_file_.load(std::memory_order_relaxed);
-    pass[5] = family_file_;
-    auto* next = pass.data() + 6;
-    for (auto const& bucket : gate_pipes_) {
-      for (auto const& gate : bucket) {
-        *next++ = gate[0];
-        *next++ = gate[1];
-      }
-    }
-
-    std::string marker = make_marker(pass);
-    std::string path = *image_path_;
-    char* argv[] = {path.data(), marker.data(), nullptr};
-    child made;
-    {
-      spawn_request request;
-      request.pass_on(pass);
-      request.join_group(daemon);
-      check(::posix_spawn(&made.pid, path.c_str(), &request.actions, &request.attributes, argv, environment_block()),
-            "posix_spawn of this program");
-    }
-    made.end = pipes.alive_read.release();
-    made.report = pipes.report_read.release();
-    return made;
-  }
-
-  static std::optional<child> start_fork(bool daemon) {
+  static std::optional<child> start_fork(start const& s) {
     family();
     start_hold excluding_forks;
-    pipes_of_child pipes;
-    if (daemon) life_read_end();
+    alive_pipe alive;
+    alive.make();
+    if (s.daemon) life_read_end();
+    signals_held quiet;
     child made;
+    made.group = s.group;
     made.pid = ::fork();
     if (made.pid < 0) detail::throw_errno("fork");
     // Said by both, so that it is done whoever runs first.
-    if (daemon)
+    if (s.daemon || s.group)
       ::setpgid(made.pid, made.pid);
     else if (apart_)
       ::setpgid(made.pid, home_group());
     if (made.pid == 0) {
-      apart_ = daemon;
-      own_.report = pipes.report_write.release();
-      own_.alive = pipes.alive_write.release();
-      if (daemon && watch_parent(std::exchange(forked_life_, -1)) != 0) {
-        write_stderr("polyproc: a daemon process could not start the thread that ends it with its parent\n");
-        ::kill(::getpid(), SIGKILL);
-      }
+      alive.read.reset();
+      own_.alive = alive.write.release();
+      begin_forked(s);
+      if (!s.as_it_is) quiet.leave_as_they_are();
+      begin_daemon(s.daemon, s.group, std::exchange(forked_life_, -1));
       return std::nullopt;
     }
-    made.end = pipes.alive_read.release();
-    made.report = pipes.report_read.release();
+    made.end = alive.read.release();
     return made;
   }
 
-  static std::optional<std::vector<std::byte>> adopt(int argc, char** argv) {
-    std::array<int, marker_numbers> numbers{};
+  static std::optional<std::uint64_t> adopt(int argc, char** argv) {
+    marker<marker_numbers> numbers{};
     if (!parse_marker(argc, argv, numbers)) return std::nullopt;
-    for (std::size_t i = 0; i < numbers.size(); ++i) {
-      if (numbers[i] < 0 && i != 3) not_a_child();
+    for (std::size_t i = family_at; i < numbers.size(); ++i) {
+      if (numbers[i] < 0 && i != server_at) not_a_child();
     }
     watch_forks();
-    bool daemon = false;
-    auto payload = take_payload(numbers[0], daemon);
-    own_.report = numbers[1];
-    own_.alive = numbers[2];
-    adopt_life_file(numbers[4]);
+    auto const number = [&](std::size_t i) { return static_cast<int>(numbers[i]); };
+    if ((numbers[flags_at] & flag_ignore_interrupt) != 0) clean_signals(true);
+    own_.alive = number(alive_at);
+    adopt_life_file(number(life_file_at));
     {
       std::scoped_lock hold{life_lock_};
-      auto const* next = numbers.data() + 6;
+      auto next = gates_at;
       for (auto& bucket : gate_pipes_) {
         for (auto& gate : bucket) {
-          gate[0] = *next++;
-          gate[1] = *next++;
+          gate[0] = number(next++);
+          gate[1] = number(next++);
         }
       }
-      map_family(numbers[5]);
+      gates_made_ = true;
+      map_family(number(family_at));
     }
-    apart_ = daemon;
+    if (number(server_at) >= 0) {
+      if (number(life_at) < 0) not_a_child();
+      return serve(number(server_at), number(life_at));
+    }
+    bool const daemon = number(life_at) >= 0;
+    apart_ = daemon && (numbers[flags_at] & flag_group) == 0;
     if (daemon) {
-      own_.parent = numbers[3];
-      check(watch_parent(own_.parent), "pthread_create of the thread that ends a daemon with its parent");
+      own_.parent = number(life_at);
+      check(detail::watch_parent(own_.parent), "pthread_create of the thread that ends a daemon with its parent");
     }
-    return payload;
+    return static_cast<std::uint64_t>(numbers[work_at]);
   }
 
-  static bool await_end(child const& c, time_point deadline) {
-    // Normally the pipe tells. But somebody who is neither of us may hold the child's end of it too (one that the
-    // child forked by means that run no fork handlers), so the child itself is asked now and then.
-    constexpr std::chrono::milliseconds glance{250};
-    bool hung_up = false;
-    while (!hung_up) {
-      auto const glance_at = now() + glance;
-      hung_up = poll_until(c.end, std::min(deadline, glance_at));
-      if (!hung_up) {
-        if (ended(c, false)) return true;
-        if (now() >= deadline) return false;
-      }
-    }
-    // Its descriptors are closed. Its end comes a moment later, unless it closed them itself.
-    for (std::chrono::microseconds pause{20};;) {
-      if (ended(c, true)) return true;
-      if (now() >= deadline) return false;
-      nap(pause, deadline);
-      pause = std::min<std::chrono::microseconds>(pause * 2, std::chrono::milliseconds{10});
-    }
-  }
+  /// Identities are bytes of a file that their owners have locked: nobody else can say which.
+  static constexpr bool identity_from_outside = false;
+  static std::uint64_t identity_of(child const& c) noexcept { return c.identity; }
 
-  static bool ask(child const& c, child_request what) {
-    if (ended(c, true)) return false;
-    if (::kill(c.pid, signal_number(what)) != 0) {
-      if (errno == ESRCH) return false;
-      detail::throw_errno("kill");
-    }
-    if (what == child_request::stop) await_stop(c);
-    return true;
-  }
-
-  // --- code
-
-  static code_location locate(void const* code) {
-    Dl_info info{};
-    if (&::dladdr == nullptr || ::dladdr(code, &info) == 0 || info.dli_fbase == nullptr)
-      return {"", build_of(program_base()), distance(code, program_base())};
-    code_location found;
-    if (info.dli_fbase != program_base()) found.module = absolute(info.dli_fname);
-    found.build = build_of(info.dli_fbase);
-    found.offset = distance(code, info.dli_fbase);
+  static std::optional<child> open_process(long number, std::uint64_t identity) {
+    if (!alive(identity)) return std::nullopt;
+    child found;
+    found.pid = static_cast<pid_t>(number);
+    found.identity = identity;
     return found;
   }
 
-  static void const* resolve(code_location const& where) {
-    void const* base = where.module.empty() ? program_base() : loaded_base(where.module.c_str());
-    if (base == nullptr && &::dlopen != nullptr &&
-        ::dlopen(where.module.c_str(), RTLD_NOW | RTLD_LOCAL) != nullptr)
-      base = loaded_base(where.module.c_str());
-    if (base == nullptr)
-      throw std::runtime_error("polyproc: the library " + where.module +
-                               ", which holds a function that was sent here, cannot be loaded in this process");
-    if (build_of(base) != where.build)
-      throw std::runtime_error("polyproc: " + (where.module.empty() ? std::string("this program") : where.module) +
-                               " was rebuilt or replaced after its parent started, so a function cannot be found"
-                               " in it; start the whole program again");
-    return static_cast<std::byte const*>(base) + where.offset;
+  static void kill_tree(child const& c) {
+    table::kill_tree(c.pid, c.group || (c.identity != 0 && ::getpgid(c.pid) == c.pid));
   }
+  static std::vector<process_row> processes(long root) { return table::processes(root); }
+  static std::optional<process_row> process_alone(long pid) { return table::process_alone(pid); }
+
+  /// There is no portable call.
+  static void check_affinity(std::vector<unsigned> const&) {
+    throw std::system_error(std::make_error_code(std::errc::not_supported),
+                            "polyproc: the choice of processors, which POSIX does not have");
+  }
+  static void set_affinity(std::vector<unsigned> const& numbers) { check_affinity(numbers); }
+  /// There is no portable call for a name.
+  static void begin_own_thread(char const*) noexcept { hold_all_signals(); }
+
+  // --- code
+
+  static code_location locate(void const* address) { return code::locate(address); }
+  static void const* resolve(code_location const& where) { return code::resolve(where); }
 
  private:
-  friend unix_common<posix_backend>;
+  using code = detail::posix_code;
+  friend detail::unix_common<posix_backend>;
+  friend detail::unix_streams<posix_backend>;
+  friend detail::unix_children<posix_backend>;
+  friend detail::unix_server<posix_backend>;
+  using table = detail::posix_processes<posix_backend>;
+  friend table;
 
-  // --- locks and forks. Order: start_lock_, hooks_lock_, life_lock_, living_lock_.
+  // --- locks and forks. Order: start_lock_, server_lock_, hooks_lock_, life_lock_, living_lock_.
 
   /// Held while descriptors exist that would leak into a child: between a pipe's making and its being marked
   /// close-on-exec (no portable call does both at once), and from the making of a child's pipes until the child
@@ -493,12 +431,12 @@ struct posix_backend : detail::unix_common<posix_backend> {
 
   static void fork_prepare() noexcept {
     start_hold::enter();
-    unix_common::fork_prepare();
+    unix_server::fork_prepare();
     living_lock_.lock();
   }
   static void fork_parent() noexcept {
     living_lock_.unlock();
-    unix_common::fork_parent();
+    unix_server::fork_parent();
     start_hold::leave();
   }
   static void forked() noexcept {
@@ -511,7 +449,7 @@ struct posix_backend : detail::unix_common<posix_backend> {
     removing_.store(false, std::memory_order_relaxed);
     living_lock_.unlock();
     start_hold::leave();
-    unix_common::forked();
+    unix_server::forked();
   }
 
   // --- descriptors
@@ -540,15 +478,6 @@ struct posix_backend : detail::unix_common<posix_backend> {
     }
     ends[0] = first.release();
     ends[1] = second.release();
-  }
-
-  /// Naps at most until the deadline. poll counts in milliseconds, so this is for shorter ones too.
-  static void nap(std::chrono::microseconds length, time_point deadline) noexcept {
-    auto const left = deadline == never ? length : std::chrono::ceil<std::chrono::microseconds>(deadline - now());
-    auto const micros = std::min(length, left).count();
-    if (micros <= 0) return;
-    timespec const pause{static_cast<time_t>(micros / 1000000), static_cast<long>(micros % 1000000) * 1000};
-    ::nanosleep(&pause, nullptr);
   }
 
   static std::array<char, 33> random_name() {
@@ -997,29 +926,65 @@ struct posix_backend : detail::unix_common<posix_backend> {
 
   // --- children
 
-  /// Payload, report, alive, parent's life, life file, family's segment, gates.
-  static constexpr std::size_t marker_numbers = 6 + std::size_t{2} * gate_buckets * gates_per_bucket;
+  /// The head that all have, then the life file and the gates.
+  static constexpr std::size_t life_file_at = marker_head;
+  static constexpr std::size_t gates_at = life_file_at + 1;
+  static constexpr std::size_t marker_numbers = gates_at + std::size_t{2} * gate_buckets * gates_per_bucket;
 
-  struct pipes_of_child {
-    detail::scoped_fd report_read;
-    detail::scoped_fd report_write;
-    detail::scoped_fd alive_read;
-    detail::scoped_fd alive_write;
+  static child start_this_image(start const& s, int server) {
+    family();
+    code::check_image(image_path());
+    start_hold excluding_forks;
+    alive_pipe alive;
+    alive.make();
 
-    pipes_of_child() {
-      make_report_pipe(report_read, report_write);
-      auto const [r, w] = pipe_create();
-      alive_read.reset(r);
-      alive_write.reset(w);
+    marker<marker_numbers> pass{};
+    pass[work_at] = static_cast<std::int64_t>(s.work);
+    pass[flags_at] = flags_of(s);
+    pass[alive_at] = alive.write.get();
+    pass[life_at] = s.daemon ? life_read_end() : -1;
+    pass[family_at] = family_file_;
+    pass[server_at] = server;
+    pass[life_file_at] = life_file_.load(std::memory_order_relaxed);
+    auto next = gates_at;
+    for (auto const& bucket : gate_pipes_) {
+      for (auto const& gate : bucket) {
+        pass[next++] = gate[0];
+        pass[next++] = gate[1];
+      }
     }
-  };
 
-  static detail::scoped_fd make_payload(std::span<std::byte const> payload, bool daemon) {
-    auto const total = sizeof(payload_header) + payload.size();
-    auto fd = new_segment(total);
-    if (!allocate(fd.get(), 0, total)) detail::throw_errno("posix_fallocate of a child's payload", ENOSPC);
-    fill_payload(fd.get(), payload, daemon);
-    return fd;
+    passengers const passed(s);
+    std::string text = make_marker(pass, passed);
+    std::vector<std::int64_t> inherited(pass.begin() + alive_at, pass.end());
+    inherited.insert(inherited.end(), passed.all().begin(), passed.all().end());
+    std::string path = *image_path_;
+    char* argv[] = {path.data(), text.data(), nullptr};
+    std::vector<char*> variables;
+    if (s.environment != nullptr) {
+      for (auto const& one : *s.environment) variables.push_back(const_cast<char*>(one.c_str()));
+      variables.push_back(nullptr);
+    }
+    child made;
+    made.group = s.group;
+    {
+      detail::spawn_request request{s.ignore_interrupt};
+      request.pass_on(inherited, s.streams);
+      if (server < 0 && (s.daemon || s.group)) request.join_group(0);
+      else if (apart_) request.join_group(home_group());
+      check(::posix_spawn(&made.pid, path.c_str(), &request.actions, &request.attributes, argv,
+                          s.environment != nullptr ? variables.data() : detail::environment_block()),
+            "posix_spawn of this program");
+    }
+    made.end = alive.read.release();
+    return made;
+  }
+
+  static std::string const& image_path() {
+    std::scoped_lock hold{life_lock_};
+    prepare();
+    if (image_path_ == nullptr) throw std::bad_alloc();
+    return *image_path_;
   }
 
   static pid_t home_group() noexcept {
@@ -1028,258 +993,120 @@ struct posix_backend : detail::unix_common<posix_backend> {
     return static_cast<pid_t>(group);
   }
 
-  struct spawn_request {
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-
-    spawn_request() {
-      check(::posix_spawn_file_actions_init(&actions), "posix_spawn_file_actions_init");
-      if (int const error = ::posix_spawnattr_init(&attributes); error != 0) {
-        ::posix_spawn_file_actions_destroy(&actions);
-        detail::throw_errno("posix_spawnattr_init", error);
-      }
-      sigset_t set;
-      sigemptyset(&set);
-      ::posix_spawnattr_setsigmask(&attributes, &set);
-      sigfillset(&set);
-      // These have no disposition, and some systems object to being told one.
-      sigdelset(&set, SIGKILL);
-      sigdelset(&set, SIGSTOP);
-      ::posix_spawnattr_setsigdefault(&attributes, &set);
-      int flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
-#if defined(__APPLE__)
-      flags |= POSIX_SPAWN_CLOEXEC_DEFAULT;
-#endif
-      ::posix_spawnattr_setflags(&attributes, static_cast<short>(flags));
-    }
-    spawn_request(spawn_request const&) = delete;
-    spawn_request& operator=(spawn_request const&) = delete;
-    ~spawn_request() {
-      ::posix_spawnattr_destroy(&attributes);
-      ::posix_spawn_file_actions_destroy(&actions);
-    }
-
-    void join_group(bool daemon) {
-      // A group that is gone cannot be joined, and the attempt would keep the child from starting.
-      if (!daemon && (!apart_ || (::kill(-home_group(), 0) != 0 && errno == ESRCH))) return;
-      short flags = 0;
-      ::posix_spawnattr_getflags(&attributes, &flags);
-      ::posix_spawnattr_setflags(&attributes, static_cast<short>(flags | POSIX_SPAWN_SETPGROUP));
-      ::posix_spawnattr_setpgroup(&attributes, daemon ? 0 : home_group());
-    }
-
-    /// What the child is to have, under the same numbers; all else that can be found is closed in it.
-    template <std::size_t N>
-    void pass_on(std::array<int, N> const& pass) {
-#if defined(__APPLE__)
-      for (int const fd : {0, 1, 2}) {
-        if (::fcntl(fd, F_GETFD) >= 0)
-          check(::posix_spawn_file_actions_addinherit_np(&actions, fd), "posix_spawn_file_actions_addinherit_np");
-      }
-      for (int const fd : pass) {
-        if (fd >= 0)
-          check(::posix_spawn_file_actions_addinherit_np(&actions, fd), "posix_spawn_file_actions_addinherit_np");
-      }
-#else
-      // To the same number means: clear close-on-exec.
-      for (int const fd : pass) {
-        if (fd >= 0) check(::posix_spawn_file_actions_adddup2(&actions, fd, fd), "posix_spawn_file_actions_adddup2");
-      }
-      // poll says of a whole block of numbers at once which of them are in use.
-      constexpr int block = 256;
-      std::array<pollfd, block> look;
-      for (int first = 0, unused = 0; unused < 4; first += block) {
-        for (int i = 0; i < block; ++i) look[static_cast<std::size_t>(i)] = {first + i, 0, 0};
-        if (::poll(look.data(), block, 0) < 0 && errno != EINTR) return;
-        ++unused;
-        for (auto const& one : look) {
-          if ((one.revents & POLLNVAL) != 0) continue;
-          unused = 0;
-          int const flags = one.fd < 3 ? -1 : ::fcntl(one.fd, F_GETFD);
-          if (flags < 0 || (flags & FD_CLOEXEC) != 0) continue;
-          check(::posix_spawn_file_actions_addclose(&actions, one.fd), "posix_spawn_file_actions_addclose");
-        }
-      }
-#endif
-    }
-  };
-
-  static char** environment_block() noexcept {
-#if defined(__APPLE__)
-    return *::_NSGetEnviron();
-#else
-    return environ;
-#endif
+  /// In a child whose work begins.
+  static void begin_daemon(bool daemon, bool group, int life) noexcept {
+    apart_ = daemon && !group;
+    if (!daemon || detail::watch_parent(life) == 0) return;
+    write_stderr("polyproc: a daemon process could not start the thread that ends it with its parent\n");
+    ::kill(::getpid(), SIGKILL);
   }
 
-  /// Looks without taking the status. `hung_up`: its end of the pipe is closed.
-  static bool ended(child const& c, bool hung_up) noexcept {
-    int const saved = errno;
-    siginfo_t info{};
-    int got = 0;
-    do got = ::waitid(P_PID, static_cast<id_t>(c.pid), &info, WEXITED | WNOHANG | WNOWAIT);
-    while (got != 0 && errno == EINTR);
-    // Not ours to wait for: the status was taken by somebody else or thrown away (SIGCHLD ignored).
-    bool const gone = got == 0 ? info.si_pid != 0 : hung_up || (::kill(c.pid, 0) != 0 && errno == ESRCH);
-    errno = saved;
-    return gone;
+  // --- what unix_streams asks
+
+  static int accept_socket(int listening) {
+    start_hold excluding_forks;
+    int const fd = ::accept(listening, nullptr, nullptr);
+    return fd < 0 ? fd : adopt_socket(fd);
+  }
+  /// Where nobody can say, the mode of the socket's file has to do, and its owner.
+  static std::optional<uid_t> peer_user([[maybe_unused]] int socket) noexcept {
+#if defined(__APPLE__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || defined(__DragonFly__)
+    uid_t user = 0;
+    gid_t group = 0;
+    if (::getpeereid(socket, &user, &group) == 0) return user;
+#endif
+    return std::nullopt;
   }
 
-  /// Until it has stopped, ended, or a tenth of a second has passed. Only a daemon that has really stopped is resumed
-  /// by the system when its parent ends: see above.
-  static void await_stop(child const& c) noexcept {
-    auto const deadline = now() + std::chrono::milliseconds{100};
-    for (std::chrono::microseconds pause{10}; now() < deadline; pause *= 2) {
+  // --- what unix_server asks
+
+  static constexpr bool children_are_ours = false;
+  static constexpr bool reserve_is_armed = false;
+  static constexpr int socket_closing = 0;
+  static constexpr int receive_closing = 0;  // marked one by one, while nobody else may fork
+  static constexpr int open_to_enter = O_RDONLY;
+  /// A directory that may be entered but not be read cannot be passed as a descriptor.
+  static bool can_pass_directory(bool changed) noexcept { return !changed || ::access(".", R_OK) == 0; }
+  static std::uint64_t more_facts() noexcept { return 0; }
+  static bool watched_by_pidfd() noexcept { return false; }
+  static void watch_reserve(child& c, pid_t helper) noexcept { c.helper = helper; }
+  static bool cannot_serve() noexcept { return false; }
+  static pid_t fork_for_parent(newest_child&) noexcept { return ::fork(); }
+
+  /// The end of a child wakes the helper by a signal that does nothing but write to a pipe.
+  static void helper_begins() {
+    auto const [r, w] = pipe_create();
+    ::fcntl(r, F_SETFL, O_NONBLOCK);
+    ::fcntl(w, F_SETFL, O_NONBLOCK);
+    child_ended_ = {r, w};
+    struct sigaction action {};
+    action.sa_handler = [](int) {
+      int const saved = errno;
+      char const byte = 0;
+      [[maybe_unused]] auto const ignored = ::write(child_ended_[1], &byte, 1);
+      errno = saved;
+    };
+    action.sa_flags = SA_RESTART | SA_NOCLDSTOP;
+    ::sigaction(SIGCHLD, &action, nullptr);
+    sigset_t set;
+    ::sigemptyset(&set);
+    ::sigaddset(&set, SIGCHLD);
+    ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  }
+
+  /// Until the parent has something to say: true; false when only children have ended, whose status is told then. They
+  /// stay zombies until the parent says that it needs their numbers no longer.
+  static bool helper_waits(int control, std::vector<helper_child>& ours) noexcept {
+    tell_of_ends(ours);  // one that had ended before it was known to be the child
+    pollfd look[2]{{control, POLLIN, 0}, {child_ended_[0], POLLIN, 0}};
+    if (::poll(look, 2, -1) < 0) return false;
+    if (look[1].revents != 0) {
+      char bytes[64];
+      while (::read(child_ended_[0], bytes, sizeof bytes) > 0) {
+      }
+    }
+    tell_of_ends(ours);
+    return look[0].revents != 0;
+  }
+  static void tell_of_ends(std::vector<helper_child>& ours) noexcept {
+    for (auto& one : ours) {
       siginfo_t info{};
-      int const got = ::waitid(P_PID, static_cast<id_t>(c.pid), &info, WSTOPPED | WEXITED | WNOHANG | WNOWAIT);
-      if (got == 0 ? info.si_pid != 0 : errno != EINTR) return;
-      nap(pause, deadline);
+      if (one.told || ::waitid(P_PID, static_cast<id_t>(one.pid), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+          info.si_pid == 0)
+        continue;
+      one.told = true;
+      int const raw = info.si_code == CLD_EXITED ? (info.si_status & 0xFF) << 8
+                                                 : info.si_status | (info.si_code == CLD_DUMPED ? 0x80 : 0);
+      auto* const word = reinterpret_cast<std::atomic<std::uint64_t>*>(family_.base + one.work);
+      word->store(std::uint64_t{1} << 32 | static_cast<std::uint32_t>(raw), std::memory_order_release);
     }
   }
 
-  static void* watch_parent_loop(void* data) noexcept {
-    int const life = static_cast<int>(reinterpret_cast<std::intptr_t>(data));
-    for (;;) {
-      pollfd p{life, POLLIN, 0};
-      if (::poll(&p, 1, -1) <= 0) continue;
-      if ((p.revents & POLLNVAL) != 0) return nullptr;
-      char byte = 0;
-      if (::read(life, &byte, 1) == 0) ::kill(::getpid(), SIGKILL);
-    }
-  }
-
-  /// Nobody ever writes to that pipe, so what comes is its end. 0 or an error number.
-  static int watch_parent(int life) noexcept {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_t thread{};
-    int const error =
-        ::pthread_create(&thread, nullptr, &watch_parent_loop, reinterpret_cast<void*>(std::intptr_t{life}));
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (error == 0) ::pthread_detach(thread);
-    return error;
-  }
-
-  // --- code
-
-  /// The absolute path of this program.
-  static std::string find_image() {
-#if defined(__APPLE__)
-    std::string path(1024, '\0');
-    auto size = static_cast<std::uint32_t>(path.size());
-    if (::_NSGetExecutablePath(path.data(), &size) != 0) {
-      path.resize(size);
-      ::_NSGetExecutablePath(path.data(), &size);
-    }
-    return absolute(path.c_str());
-#elif defined(__FreeBSD__) || defined(__DragonFly__)
-    int const question[] = {CTL_KERN, KERN_PROC, KERN_PROC_PATHNAME, -1};
-    std::string path(PATH_MAX, '\0');
-    std::size_t size = path.size();
-    if (::sysctl(question, 4, path.data(), &size, nullptr, 0) != 0) size = 1;
-    path.resize(size - 1);
-    return path;
-#else
-    // Only the name by which it was called is known: looked for as a shell would.
-    char const* const called = program_invocation_name;
-    if (std::strchr(called, '/') != nullptr) return absolute(called);
-    char const* const list = std::getenv("PATH");
-    for (std::string_view rest{list == nullptr ? "/bin:/usr/bin" : list};;) {
-      auto const end = rest.find(':');
-      std::string candidate{rest.substr(0, end)};
-      candidate += candidate.empty() ? "./" : "/";
-      candidate += called;
-      struct stat info {};
-      if (::access(candidate.c_str(), X_OK) == 0 && ::stat(candidate.c_str(), &info) == 0 && S_ISREG(info.st_mode))
-        return absolute(candidate.c_str());
-      if (end == std::string_view::npos) return {};
-      rest.remove_prefix(end + 1);
-    }
-#endif
-  }
-
-  /// That the file is still there and still this program; the child would find out otherwise, but not in words.
-  static void check_image() {
-    {
-      std::scoped_lock hold{life_lock_};
-      prepare();
-      if (image_path_ == nullptr) throw std::bad_alloc();
-    }
-    if (image_path_->empty()) detail::throw_errno("finding the file of this program by its name", ENOENT);
-#if !defined(__APPLE__)  // there a file may begin with the table of contents of several programs
-    detail::scoped_fd file{::open(image_path_->c_str(), O_RDONLY | O_CLOEXEC)};
-    if (file.get() < 0) {
-      if (errno == EACCES) return;  // may be run but not be read
-      detail::throw_errno("open of this program's file");
-    }
-    alignas(8) std::array<std::byte, head_size> head{};
-    auto const got = ::pread(file.get(), head.data(), head.size(), 0);
-    if (got != static_cast<ssize_t>(head.size()) || program_base() == nullptr) return;
-    if (build_of(head.data()) != build_of(program_base()))
-      detail::throw_errno("posix_spawn of this program, whose file was replaced; start the whole program again;",
-                          ESTALE);
-#endif
-  }
-
-  static std::string absolute(char const* given) {
-    if (given == nullptr) return {};
-    std::string text = given;
-    if (char* const full = ::realpath(given, nullptr)) {
-      text = full;
-      std::free(full);
-    }
-    return text;
-  }
-
-  static std::uint64_t distance(void const* code, void const* base) noexcept {
-    return reinterpret_cast<std::uintptr_t>(code) - reinterpret_cast<std::uintptr_t>(base);
-  }
-
-  /// FNV-1a over the head of the module as it is in memory. It holds the sizes and places of its parts and, right
-  /// behind them, the build-id (ELF) or among them the UUID (Mach-O) that the linker makes of the contents. Nothing
-  /// writes there, so the file begins with the same bytes.
-  static constexpr std::size_t head_size = 4096;
-  static std::uint64_t build_of(void const* base) noexcept {
-    if (base == nullptr) return 0;
-    std::uint64_t hash = 0xcbf29ce484222325ULL;
-    auto const* const bytes = static_cast<unsigned char const*>(base);
-    for (std::size_t i = 0; i < head_size; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ULL;
-    return hash;
-  }
-
-  /// Where the program itself is loaded.
-  static void const* program_base() noexcept {
-    static void const* const base = loaded_base(nullptr);
-    return base;
-  }
-
-  /// Where a module that is loaded is loaded; no name: the program itself.
-  static void const* loaded_base(char const* path) noexcept {
-#if defined(__APPLE__)
-    for (std::uint32_t i = 0, count = ::_dyld_image_count(); i < count; ++i) {
-      auto const* const header = ::_dyld_get_image_header(i);
-      char const* const called = ::_dyld_get_image_name(i);
-      if (header == nullptr || called == nullptr) continue;
-      if (path == nullptr ? header->filetype == MH_EXECUTE : absolute(called) == path) return header;
-    }
-    return nullptr;
-#else
-    void const* base = nullptr;
-    if (&::dlopen != nullptr && &::dlinfo != nullptr && &::dladdr != nullptr && &::dlclose != nullptr) {
-      if (void* const module = ::dlopen(path, RTLD_NOW | (path == nullptr ? 0 : RTLD_NOLOAD))) {
-        // The link map's own idea of a base address differs between systems, but not what dladdr makes of an
-        // address inside.
-        link_map* map = nullptr;
-        Dl_info info{};
-        if (::dlinfo(module, RTLD_DI_LINKMAP, &map) == 0 && map != nullptr && ::dladdr(map->l_ld, &info) != 0)
-          base = info.dli_fbase;
-        ::dlclose(module);
+  /// The parent wants no more children from here, but lives: the ends of those that there are have to be told.
+  static void helper_lingers(std::vector<helper_child>& ours, pid_t parent) noexcept {
+    tell_of_ends(ours);
+    std::erase_if(ours, [](helper_child const& one) { return one.told; });
+    while (!ours.empty() && ::getppid() == parent) {
+      pollfd look{child_ended_[0], POLLIN, 0};
+      ::poll(&look, 1, 1000);
+      char bytes[64];
+      while (::read(child_ended_[0], bytes, sizeof bytes) > 0) {
       }
+      tell_of_ends(ours);
+      std::erase_if(ours, [](helper_child const& one) { return one.told; });
     }
-    return base == nullptr && path == nullptr ? static_cast<void const*>(__ehdr_start) : base;
-#endif
+  }
+
+  static int reserve_watch(int) noexcept { return -1; }
+  static bool keep_from_copies(std::byte*, std::size_t) noexcept { return false; }
+  static void reserve_begins(int, int, pid_t) noexcept {
+    hold_signals();
+    ::close(std::exchange(child_ended_[0], -1));
+    ::close(std::exchange(child_ended_[1], -1));
+  }
+  static void reserve_works(bool daemon, bool group, int life) noexcept {
+    if (daemon) ::setpgid(0, 0);
+    begin_daemon(daemon, group, life);
   }
 
   static inline thread_local std::uint64_t self_ = 0;
@@ -1296,7 +1123,8 @@ struct posix_backend : detail::unix_common<posix_backend> {
   static inline std::atomic<long> process_number_{0};
 
   static inline std::string* image_path_ = nullptr;  // never freed: threads may start children during exit
-  static inline bool apart_ = false;  // this process, or the one that forked it, is a daemon
+  static inline std::array<int, 2> child_ended_{-1, -1};  // in a helper
+  static inline bool apart_ = false;  // a daemon's group is its own, but its children belong to the first one's
   static inline int family_file_ = -1;
   static inline family_segment family_{};
   static inline std::atomic<bool> family_ready_{false};
@@ -1308,6 +1136,6 @@ struct posix_backend : detail::unix_common<posix_backend> {
   static inline bool gates_made_ = false;
 };
 
-static_assert(forking_backend<posix_backend>);
+static_assert(forking_backend<posix_backend> && stream_backend<posix_backend>);
 
 }  // namespace polyproc::inline v0_1

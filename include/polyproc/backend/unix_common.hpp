@@ -1,5 +1,4 @@
-/// What every Unix backend has in common: descriptors, mappings, pipes, the life of children, and the arguments
-/// by which a child that runs a fresh image finds what it inherited. Only calls that Linux, macOS and FreeBSD
+/// What every Unix backend has in common: descriptors, mappings, pipes, forks. Only calls that Linux, macOS and FreeBSD
 /// all have are made here; what differs is asked of `Derived` (linux_backend, posix_backend).
 #pragma once
 
@@ -377,7 +376,7 @@ class named_draft {
  private:
   static std::string hex(std::uint64_t number) {
     std::string text(16, '0');
-    for (auto at = text.rbegin(); at != text.rend(); ++at, number >>= 4) *at = "0123456789abcdef"[number & 15];
+    for (auto i = text.size(); i-- > 0; number >>= 4) text[i] = "0123456789abcdef"[number & 15];
     return text;
   }
 
@@ -389,9 +388,6 @@ class named_draft {
   bool published_ = false;
 };
 
-/// The words of the argument by which a child of start_image knows itself: "--polyproc-child=NAME:n:n:...".
-inline constexpr std::string_view child_marker = "--polyproc-child=";
-
 template <class Derived>
 struct unix_common {
   template <class T>
@@ -400,15 +396,6 @@ struct unix_common {
 
   static constexpr handle invalid_handle = -1;
   static constexpr bool has_fork = true;
-  static constexpr std::size_t report_limit = 4096;
-
-  /// `end` becomes readable (or hung up) when the child ends: a pidfd, or the read end of a pipe whose other
-  /// end the child holds. `report` is the read end of the pipe that report() writes.
-  struct child {
-    pid_t pid = 0;
-    int end = -1;
-    int report = -1;
-  };
 
   static time_point now() noexcept { return std::chrono::steady_clock::now(); }
   static void yield() noexcept { ::sched_yield(); }
@@ -475,7 +462,6 @@ struct unix_common {
   // --- this process
 
   static long current_pid() noexcept { return ::getpid(); }
-  static long parent_pid() noexcept { return ::getppid(); }
   [[noreturn]] static void exit_now(int code) noexcept { ::_exit(code); }
 
   static void random(std::span<std::byte> out) {
@@ -490,6 +476,12 @@ struct unix_common {
     if (value == nullptr) return std::nullopt;
     return std::string(value);
   }
+  static constexpr bool environment_ignores_case = false;
+  static std::vector<std::string> environment_list() {
+    std::vector<std::string> all;
+    for (char** one = environ; one != nullptr && *one != nullptr; ++one) all.emplace_back(*one);
+    return all;
+  }
   static void write_stderr(std::string_view text) noexcept {
     int const saved = errno;
     {
@@ -499,73 +491,41 @@ struct unix_common {
     errno = saved;
   }
 
-  // --- children
-
-  static long pid(child const& c) noexcept { return c.pid; }
-
-  static end_status reap(child& c) noexcept {
-    end_status status;
-    int raw = 0;
-    pid_t got = 0;
-    do got = ::waitpid(c.pid, &raw, 0);
-    while (got < 0 && errno == EINTR);
-    if (got != c.pid) return status;  // somebody else took it, or SIGCHLD is ignored: unknown
-    status.raw = static_cast<std::uint32_t>(raw);
-    if (WIFEXITED(raw)) {
-      status.kind = end_kind::code;
-      status.value = WEXITSTATUS(raw);
-    } else if (WIFSIGNALED(raw)) {
-      status.kind = end_kind::signal;
-      status.value = WTERMSIG(raw);
-#ifdef WCOREDUMP
-      status.core = WCOREDUMP(raw);
-#endif
+  static void check_directory(std::string const& path) {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) throw_errno(("stat of the directory " + path).c_str());
+    if (!S_ISDIR(info.st_mode)) throw_errno(("stat of the directory " + path).c_str(), ENOTDIR);
+    if (::access(path.c_str(), X_OK) != 0) throw_errno(("access to the directory " + path).c_str());
+  }
+  static void set_directory(std::string const& path) {
+    if (::chdir(path.c_str()) != 0) throw_errno(("chdir to " + path).c_str());
+  }
+  static void set_priority(int niceness) {
+    if (::setpriority(PRIO_PROCESS, 0, niceness) != 0) throw_errno("setpriority");
+  }
+  static handle open_stream(stream_mode mode, std::string const& path) {
+    int flags = 0;
+    switch (mode) {
+      case stream_mode::null_in:
+      case stream_mode::read: flags = O_RDONLY; break;
+      case stream_mode::null_out: flags = O_WRONLY; break;
+      case stream_mode::write: flags = O_WRONLY | O_CREAT | O_TRUNC; break;
+      case stream_mode::append: flags = O_WRONLY | O_CREAT | O_APPEND; break;
     }
-    return status;
+    bool const null = mode == stream_mode::null_in || mode == stream_mode::null_out;
+    char const* const file = null ? "/dev/null" : path.c_str();
+    int fd = -1;
+    do fd = ::open(file, flags | O_CLOEXEC | O_NOCTTY, 0666);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0) throw_errno((std::string("open of ") + file).c_str());
+    scoped_fd guard{fd};
+    return fd > 2 ? guard.release() : handle_duplicate(fd);
   }
 
-  static int signal_number(child_request what) noexcept {
-    switch (what) {
-      case child_request::interrupt: return SIGINT;
-      case child_request::terminate: return SIGTERM;
-      case child_request::kill: return SIGKILL;
-      case child_request::stop: return SIGSTOP;
-      case child_request::resume: return SIGCONT;
-    }
-    return 0;
-  }
-
-  static void report(std::span<std::byte const> bytes) noexcept {
-    int const fd = own_.report;
-    if (fd < 0) return;
-    sigpipe_guard quiet;
-    auto const room = report_limit - std::min(report_limit, own_.reported);
-    auto const part = bytes.first(std::min(bytes.size(), room));
-    if (part.empty()) return;
-    // Not blocking: a fresh pipe holds at least report_limit bytes on every Unix, so this is one whole write.
-    auto const put = ::write(fd, part.data(), part.size());
-    if (put > 0) own_.reported += static_cast<std::size_t>(put);
-  }
-  static std::vector<std::byte> read_report(child& c) noexcept {
-    std::vector<std::byte> all;
-    if (c.report < 0) return all;
-    all.resize(report_limit);
-    std::size_t have = 0;
-    // The read end does not block: a grandchild that inherited the write end by fork must not hold us up.
-    while (have < all.size()) {
-      auto const got = ::read(c.report, all.data() + have, all.size() - have);
-      if (got > 0)
-        have += static_cast<std::size_t>(got);
-      else if (got == 0 || errno != EINTR)
-        break;
-    }
-    all.resize(have);
-    return all;
-  }
-  static void release(child& c) noexcept {
-    handle_close(std::exchange(c.end, -1));
-    handle_close(std::exchange(c.report, -1));
-    c.pid = 0;
+  static handle stream_duplicate(int number) {
+    int const copy = ::fcntl(number, F_DUPFD_CLOEXEC, 3);
+    if (copy < 0 && errno != EBADF) throw_errno("fcntl(F_DUPFD_CLOEXEC) of a standard stream");
+    return copy;
   }
 
   static void at_fork_child(void (*hook)()) noexcept {
@@ -582,26 +542,11 @@ struct unix_common {
   }
 
  protected:
-  /// What this process was given by the one that started it.
-  struct own_state {
-    int report = -1;           // write end of the report pipe
-    int alive = -1;            // write end of the pipe whose closing tells the parent of our end (posix_backend)
-    int parent = -1;           // read end of the parent's life pipe, while we are a daemon
-    std::size_t reported = 0;
-  };
   /// A pipe whose write end this process alone holds as long as it lives. Its daemons hold the read end.
   struct life_pipe {
     int read = -1;
     int write = -1;
   };
-
-  /// Both ends of the pipe of a child that is being started, kept out of other children by close-on-exec.
-  static void make_report_pipe(scoped_fd& read, scoped_fd& write) {
-    auto const [r, w] = pipe_create();
-    read.reset(r);
-    write.reset(w);
-    ::fcntl(r, F_SETFL, O_NONBLOCK);
-  }
 
   static int life_read_end() {
     std::scoped_lock hold{life_lock_};
@@ -637,10 +582,6 @@ struct unix_common {
   static void forked() noexcept {
     life_lock_.unlock();
     hooks_lock_.unlock();
-    handle_close(std::exchange(own_.report, -1));
-    handle_close(std::exchange(own_.alive, -1));
-    handle_close(std::exchange(own_.parent, -1));
-    own_.reported = 0;
     handle_close(std::exchange(life_.write, -1));
     handle_close(std::exchange(forked_life_, std::exchange(life_.read, -1)));
     for (auto& slot : hooks_) {
@@ -648,97 +589,6 @@ struct unix_common {
     }
   }
 
-  /// A payload as a descriptor: anonymous memory that holds a header and the bytes. Never blocks, any size.
-  struct payload_header {
-    std::uint64_t magic = 0;
-    std::uint64_t size = 0;
-    std::int64_t parent = 0;
-    std::uint64_t flags = 0;
-  };
-  static constexpr std::uint64_t payload_magic = 0x3164'6C68'6370'7070ULL;  // "pppchld1"
-
-  static scoped_fd make_payload(std::span<std::byte const> payload, bool daemon) {
-    auto const total = sizeof(payload_header) + payload.size();
-    scoped_fd fd{Derived::segment_create(total)};
-    fill_payload(fd.get(), payload, daemon);
-    return fd;
-  }
-  static void fill_payload(int fd, std::span<std::byte const> payload, bool daemon) {
-    auto const total = sizeof(payload_header) + payload.size();
-    auto* const at = segment_map(fd, total, true);
-    payload_header const header{payload_magic, payload.size(), ::getpid(), daemon ? 1U : 0U};
-    std::memcpy(at, &header, sizeof header);
-    if (!payload.empty()) std::memcpy(at + sizeof header, payload.data(), payload.size());
-    segment_unmap(at, total);
-  }
-
-  /// Reads what make_payload wrote and closes the descriptor; checks everything, because the number came from a
-  /// command line that anybody can type.
-  static std::vector<std::byte> take_payload(int fd, bool& daemon) {
-    struct stat info {};
-    if (::fstat(fd, &info) != 0 || info.st_size < static_cast<off_t>(sizeof(payload_header))) not_a_child();
-    auto const total = static_cast<std::size_t>(info.st_size);
-    auto* const at = segment_map(fd, total, false);
-    payload_header header;
-    std::memcpy(&header, at, sizeof header);
-    if (header.magic != payload_magic || header.size > total - sizeof header) {
-      segment_unmap(at, total);
-      not_a_child();
-    }
-    std::vector<std::byte> payload(at + sizeof header, at + sizeof header + header.size);
-    segment_unmap(at, total);
-    ::close(fd);
-    daemon = (header.flags & 1U) != 0;
-    return payload;
-  }
-
-  [[noreturn]] static void not_a_child() {
-    throw std::runtime_error(
-        "polyproc: the argument --polyproc-child is only for processes that polyproc starts itself; "
-        "run the program without it");
-  }
-
-  /// The numbers after "NAME:" in the marker argument, or nothing if this is not a child.
-  template <std::size_t N>
-  static bool parse_marker(int argc, char** argv, std::array<int, N>& numbers) {
-    if (argc != 2 || argv[1] == nullptr) return false;
-    std::string_view text{argv[1]};
-    if (!text.starts_with(child_marker)) return false;
-    text.remove_prefix(child_marker.size());
-    std::string_view const name{Derived::name};
-    if (!text.starts_with(name) || text.size() <= name.size() || text[name.size()] != ':') not_a_child();
-    text.remove_prefix(name.size() + 1);
-    for (std::size_t i = 0; i < N; ++i) {
-      int value = 0;
-      std::size_t digits = 0;
-      bool const negative = !text.empty() && text[0] == '-';
-      if (negative) text.remove_prefix(1);
-      while (digits < text.size() && digits < 9 && text[digits] >= '0' && text[digits] <= '9')
-        value = value * 10 + (text[digits++] - '0');
-      if (digits == 0) not_a_child();
-      numbers[i] = negative ? -1 : value;
-      text.remove_prefix(digits);
-      if (i + 1 < N) {
-        if (text.empty() || text[0] != ':') not_a_child();
-        text.remove_prefix(1);
-      }
-    }
-    if (!text.empty()) not_a_child();
-    for (int const fd : numbers) {
-      if (fd >= 0 && (fd < 3 || ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)) not_a_child();
-    }
-    return true;
-  }
-
-  template <std::size_t N>
-  static std::string make_marker(std::array<int, N> const& numbers) {
-    std::string text{child_marker};
-    text += Derived::name;
-    for (int const n : numbers) text += ':' + std::to_string(n < 0 ? -1 : n);
-    return text;
-  }
-
-  static inline own_state own_{};
   static inline life_pipe life_{};
   static inline int forked_life_ = -1;  // in a forked child: the read end of the parent's life pipe, until used
   static inline lasting_mutex life_lock_;

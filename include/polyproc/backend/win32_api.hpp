@@ -37,6 +37,7 @@ __declspec(dllimport) int __stdcall CloseHandle(handle_type);
 __declspec(dllimport) int __stdcall DuplicateHandle(handle_type, handle_type, handle_type, handle_type*, dword, int,
                                                     dword);
 __declspec(dllimport) int __stdcall SetHandleInformation(handle_type, dword, dword);
+__declspec(dllimport) dword __stdcall GetFileType(handle_type);
 __declspec(dllimport) handle_type __stdcall GetStdHandle(dword);
 
 // processes and threads
@@ -44,7 +45,9 @@ __declspec(dllimport) handle_type __stdcall GetCurrentProcess();
 __declspec(dllimport) handle_type __stdcall GetCurrentThread();
 __declspec(dllimport) dword __stdcall GetCurrentProcessId();
 __declspec(dllimport) dword __stdcall GetCurrentThreadId();
+__declspec(dllimport) handle_type __stdcall OpenProcess(dword, int, dword);
 __declspec(dllimport) handle_type __stdcall OpenThread(dword, int, dword);
+__declspec(dllimport) int __stdcall GetProcessTimes(handle_type, _FILETIME*, _FILETIME*, _FILETIME*, _FILETIME*);
 __declspec(dllimport) int __stdcall GetThreadTimes(handle_type, _FILETIME*, _FILETIME*, _FILETIME*, _FILETIME*);
 __declspec(dllimport) int __stdcall SwitchToThread();
 __declspec(dllimport) void __stdcall Sleep(dword);
@@ -60,15 +63,24 @@ __declspec(dllimport) int __stdcall UpdateProcThreadAttribute(_PROC_THREAD_ATTRI
                                                               ulong_ptr, void*, ulong_ptr*);
 __declspec(dllimport) void __stdcall DeleteProcThreadAttributeList(_PROC_THREAD_ATTRIBUTE_LIST*);
 __declspec(dllimport) int __stdcall GetProcessAffinityMask(handle_type, ulong_ptr*, ulong_ptr*);
+__declspec(dllimport) int __stdcall SetProcessAffinityMask(handle_type, ulong_ptr);
+__declspec(dllimport) dword __stdcall GetPriorityClass(handle_type);
+__declspec(dllimport) int __stdcall SetPriorityClass(handle_type, dword);
+__declspec(dllimport) int __stdcall SetConsoleCtrlHandler(int(__stdcall*)(dword), int);
 
 // waiting
 __declspec(dllimport) dword __stdcall WaitForSingleObject(handle_type, dword);
 __declspec(dllimport) dword __stdcall WaitForMultipleObjects(dword, handle_type const*, int, dword);
 __declspec(dllimport) handle_type __stdcall CreateEventW(_SECURITY_ATTRIBUTES*, int, int, wchar_t const*);
+__declspec(dllimport) handle_type __stdcall OpenEventW(dword, int, wchar_t const*);
 __declspec(dllimport) int __stdcall SetEvent(handle_type);
 __declspec(dllimport) int __stdcall ResetEvent(handle_type);
 __declspec(dllimport) handle_type __stdcall CreateMutexW(_SECURITY_ATTRIBUTES*, int, wchar_t const*);
 __declspec(dllimport) int __stdcall ReleaseMutex(handle_type);
+__declspec(dllimport) int __stdcall RegisterWaitForSingleObject(handle_type*, handle_type,
+                                                                void(__stdcall*)(void*, unsigned char), void*, dword,
+                                                                dword);
+__declspec(dllimport) int __stdcall UnregisterWaitEx(handle_type, handle_type);
 
 // memory
 __declspec(dllimport) handle_type __stdcall CreateFileMappingW(handle_type, _SECURITY_ATTRIBUTES*, dword, dword, dword,
@@ -80,7 +92,6 @@ __declspec(dllimport) void* __stdcall VirtualAlloc(void*, ulong_ptr, dword, dwor
 __declspec(dllimport) ulong_ptr __stdcall VirtualQuery(void const*, _MEMORY_BASIC_INFORMATION*, ulong_ptr);
 
 // pipes and files
-__declspec(dllimport) int __stdcall CreatePipe(handle_type*, handle_type*, _SECURITY_ATTRIBUTES*, dword);
 __declspec(dllimport) handle_type __stdcall CreateNamedPipeW(wchar_t const*, dword, dword, dword, dword, dword, dword,
                                                              _SECURITY_ATTRIBUTES*);
 __declspec(dllimport) handle_type __stdcall CreateFileW(wchar_t const*, dword, dword, _SECURITY_ATTRIBUTES*, dword,
@@ -88,8 +99,14 @@ __declspec(dllimport) handle_type __stdcall CreateFileW(wchar_t const*, dword, d
 __declspec(dllimport) int __stdcall ReadFile(handle_type, void*, dword, dword*, _OVERLAPPED*);
 __declspec(dllimport) int __stdcall WriteFile(handle_type, void const*, dword, dword*, _OVERLAPPED*);
 __declspec(dllimport) int __stdcall PeekNamedPipe(handle_type, void*, dword, dword*, dword*, dword*);
+__declspec(dllimport) int __stdcall ConnectNamedPipe(handle_type, _OVERLAPPED*);
+__declspec(dllimport) int __stdcall WaitNamedPipeW(wchar_t const*, dword);
+__declspec(dllimport) int __stdcall GetNamedPipeInfo(handle_type, dword*, dword*, dword*, dword*);
+__declspec(dllimport) int __stdcall SetNamedPipeHandleState(handle_type, dword*, dword*, dword*);
 __declspec(dllimport) int __stdcall GetOverlappedResult(handle_type, _OVERLAPPED*, dword*, int);
 __declspec(dllimport) int __stdcall CancelIoEx(handle_type, _OVERLAPPED*);
+__declspec(dllimport) dword __stdcall GetFileAttributesW(wchar_t const*);
+__declspec(dllimport) int __stdcall SetCurrentDirectoryW(wchar_t const*);
 
 // modules
 __declspec(dllimport) HINSTANCE__* __stdcall GetModuleHandleW(wchar_t const*);
@@ -101,6 +118,9 @@ __declspec(dllimport) function __stdcall GetProcAddress(HINSTANCE__*, char const
 
 // text and the environment
 __declspec(dllimport) dword __stdcall GetEnvironmentVariableW(wchar_t const*, wchar_t*, dword);
+__declspec(dllimport) wchar_t* __stdcall GetEnvironmentStringsW();
+__declspec(dllimport) int __stdcall FreeEnvironmentStringsW(wchar_t*);
+__declspec(dllimport) int __stdcall CompareStringOrdinal(wchar_t const*, int, wchar_t const*, int, int);
 __declspec(dllimport) int __stdcall MultiByteToWideChar(unsigned int, dword, char const*, int, wchar_t*, int);
 __declspec(dllimport) int __stdcall WideCharToMultiByte(unsigned int, dword, wchar_t const*, int, char*, int,
                                                         char const*, int*);
@@ -111,6 +131,16 @@ using create_job_function = handle_type(__stdcall*)(_SECURITY_ATTRIBUTES*, wchar
 using set_job_function = int(__stdcall*)(handle_type, int, void*, dword);
 using query_job_function = int(__stdcall*)(handle_type, int, void*, dword, dword*);
 using assign_job_function = int(__stdcall*)(handle_type, handle_type);
+using end_job_function = int(__stdcall*)(handle_type, unsigned int);
+
+// Of ntdll and advapi32.
+using query_system_function = long(__stdcall*)(int, void*, dword, dword*);
+using query_process_function = long(__stdcall*)(handle_type, int, void*, dword, dword*);
+using pause_process_function = long(__stdcall*)(handle_type);
+using query_file_function = long(__stdcall*)(handle_type, void*, void*, dword, int);
+using open_token_function = int(__stdcall*)(handle_type, dword, handle_type*);
+using query_token_function = int(__stdcall*)(handle_type, int, void*, dword, dword*);
+using account_of_function = int(__stdcall*)(wchar_t const*, void*, wchar_t*, dword*, wchar_t*, dword*, int*);
 
 // The structs, with the layout that the system documents.
 
@@ -190,6 +220,47 @@ struct process_basics {  // PROCESS_BASIC_INFORMATION
   ulong_ptr id = 0;
   ulong_ptr parent = 0;
 };
+struct counted_text {  // UNICODE_STRING
+  unsigned short bytes = 0;
+  unsigned short room = 0;
+  wchar_t* text = nullptr;
+};
+struct system_thread {  // SYSTEM_THREAD_INFORMATION
+  std::int64_t kernel_time = 0;
+  std::int64_t user_time = 0;
+  std::int64_t created = 0;
+  dword wait_time = 0;
+  void* start = nullptr;
+  void* process_id = nullptr;
+  void* thread_id = nullptr;
+  std::int32_t priority = 0;
+  std::int32_t base_priority = 0;
+  dword switches = 0;
+  dword state = 0;
+  dword wait_reason = 0;
+};
+struct system_process {  // SYSTEM_PROCESS_INFORMATION; as many system_thread as it says follow
+  dword next = 0;        // bytes to the next one; 0: there is none
+  dword threads = 0;
+  std::int64_t reserved[3] = {};
+  std::int64_t created = 0;
+  std::int64_t user_time = 0;
+  std::int64_t kernel_time = 0;
+  counted_text image;
+  std::int32_t base_priority = 0;
+  void* id = nullptr;
+  void* parent = nullptr;
+  dword handles = 0;
+  dword session = 0;
+  ulong_ptr key = 0;
+  ulong_ptr peak_virtual = 0;
+  ulong_ptr virtual_size = 0;
+  dword page_faults = 0;
+  ulong_ptr peak_working_set = 0;
+  ulong_ptr working_set = 0;
+  ulong_ptr more[7] = {};
+  std::int64_t io[6] = {};
+};
 
 // Constants. Not under their usual names: those are macros of <windows.h>.
 
@@ -199,17 +270,25 @@ inline constexpr dword wait_abandoned = 128;  // WAIT_ABANDONED
 inline constexpr dword wait_timed_out = 258;  // WAIT_TIMEOUT
 
 inline constexpr dword error_file_not_found = 2;
+inline constexpr dword error_path_not_found = 3;
 inline constexpr dword error_access_denied = 5;
+inline constexpr dword error_invalid_handle = 6;
 inline constexpr dword error_not_enough_memory = 8;
 inline constexpr dword error_out_of_memory = 14;  // ERROR_OUTOFMEMORY
+inline constexpr dword error_handle_eof = 38;
 inline constexpr dword error_invalid_parameter = 87;
 inline constexpr dword error_broken_pipe = 109;
 inline constexpr dword error_disk_full = 112;
 inline constexpr dword error_already_exists = 183;
+inline constexpr dword error_directory = 267;
 inline constexpr dword error_env_not_found = 203;
+inline constexpr dword error_pipe_busy = 231;
 inline constexpr dword error_no_data = 232;
+inline constexpr dword error_pipe_not_connected = 233;
 inline constexpr dword error_more_data = 234;
+inline constexpr dword error_pipe_connected = 535;
 inline constexpr dword error_operation_aborted = 995;
+inline constexpr dword error_io_incomplete = 996;
 inline constexpr dword error_io_pending = 997;
 inline constexpr dword error_not_found = 1168;
 inline constexpr dword error_no_resources = 1450;     // ERROR_NO_SYSTEM_RESOURCES
@@ -223,11 +302,30 @@ inline constexpr dword std_error = static_cast<dword>(-12);
 
 inline constexpr dword thread_access = 0x00100000 | 0x0800;  // SYNCHRONIZE | THREAD_QUERY_LIMITED_INFORMATION
 
+inline constexpr dword process_terminate = 0x0001;
+inline constexpr dword process_suspend_resume = 0x0800;
+inline constexpr dword process_look = 0x1000;  // PROCESS_QUERY_LIMITED_INFORMATION
+inline constexpr dword synchronize = 0x00100000;
+inline constexpr dword event_modify = 2;  // EVENT_MODIFY_STATE
+
 inline constexpr dword create_suspended = 0x4;
+inline constexpr dword create_new_group = 0x200;        // CREATE_NEW_PROCESS_GROUP
+inline constexpr dword create_unicode_environment = 0x400;
 inline constexpr dword extended_startup_info = 0x00080000;  // EXTENDED_STARTUPINFO_PRESENT
 inline constexpr dword use_std_handles = 0x100;             // STARTF_USESTDHANDLES
 inline constexpr ulong_ptr attribute_handle_list = 0x00020002;
 inline constexpr ulong_ptr attribute_job_list = 0x0002000D;
+
+inline constexpr dword class_idle = 0x40;
+inline constexpr dword class_below_normal = 0x4000;
+inline constexpr dword class_normal = 0x20;
+inline constexpr dword class_above_normal = 0x8000;
+inline constexpr dword class_high = 0x80;
+inline constexpr dword class_realtime = 0x100;
+
+inline constexpr dword most_wait_objects = 64;   // MAXIMUM_WAIT_OBJECTS
+inline constexpr dword wait_in_wait_thread = 4;  // WT_EXECUTEINWAITTHREAD
+inline constexpr dword wait_only_once = 8;       // WT_EXECUTEONLYONCE
 
 inline constexpr int job_extended_limits = 9;
 inline constexpr int job_cpu_rate_control = 15;
@@ -243,11 +341,31 @@ inline constexpr dword mem_commit = 0x1000;
 inline constexpr dword mem_reset = 0x80000;
 
 inline constexpr dword pipe_inbound = 1;
+inline constexpr dword pipe_duplex = 3;
+inline constexpr dword pipe_type_message = 4;
+inline constexpr dword pipe_read_message = 2;
+inline constexpr dword pipe_any_number = 255;           // PIPE_UNLIMITED_INSTANCES
+inline constexpr dword only_identify_me = 0x00110000;   // SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION
+inline constexpr ulong_ptr status_pending = 0x103;      // of an overlapped operation, in `internal`
 inline constexpr dword flag_first_instance = 0x00080000;
 inline constexpr dword flag_overlapped = 0x40000000;
 inline constexpr dword pipe_reject_remote = 8;
+inline constexpr dword access_generic_read = 0x80000000;
 inline constexpr dword access_generic_write = 0x40000000;
+inline constexpr dword access_append = 0x00120114;  // FILE_GENERIC_WRITE without FILE_WRITE_DATA
+inline constexpr dword share_all = 7;               // read, write, delete
+inline constexpr dword create_always = 2;
 inline constexpr dword open_existing = 3;
+inline constexpr dword open_always = 4;
+inline constexpr dword attribute_directory = 0x10;
+inline constexpr dword no_attributes = 0xFFFFFFFF;  // INVALID_FILE_ATTRIBUTES
+inline constexpr dword type_character = 2;          // FILE_TYPE_CHAR
+inline constexpr dword type_pipe = 3;               // FILE_TYPE_PIPE
+
+inline constexpr int system_process_table = 5;      // SystemProcessInformation
+inline constexpr dword info_length_mismatch = 0xC0000004;
+inline constexpr dword token_query = 8;
+inline constexpr int token_user = 1;
 
 inline constexpr dword module_from_address = 4;
 inline constexpr dword module_no_refcount = 2;
