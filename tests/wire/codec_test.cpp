@@ -1,4 +1,5 @@
 #include "support/catch.hpp"
+#include "wire/chain.hpp"
 
 #include <polyproc/wire/codec.hpp>
 
@@ -6,6 +7,7 @@
 #include <forward_list>
 #include <list>
 #include <map>
+#include <memory>
 #include <random>
 #include <set>
 #include <string>
@@ -42,6 +44,32 @@ struct node {
   int value = 0;
   std::vector<node> children;
   friend bool operator==(node const&, node const&) = default;
+};
+/// Without padding: in memory as on the wire.
+struct pixel {
+  std::uint16_t at[2] = {};
+  colour tint = colour::red;
+  std::byte rest[2] = {};
+  friend bool operator==(pixel const&, pixel const&) = default;
+};
+struct segment {
+  std::array<pixel, 2> ends;
+  double const width;
+  friend bool operator==(segment const&, segment const&) = default;
+};
+struct labelled {
+  std::string label;
+  int const number;
+  friend bool operator==(labelled const&, labelled const&) = default;
+};
+struct with_bool {
+  bool sure;
+  char letter;
+};
+/// With room for much, of which little needs to be sent.
+struct heavy {
+  std::optional<std::array<std::uint64_t, 2048>> load;
+  std::vector<heavy> below;
 };
 struct no_default {
   explicit no_default(int m) : n(m) {}
@@ -183,6 +211,47 @@ TEST_CASE("[H40] nesting without end does not use up the stack") {
   CHECK(from_bytes<node>(to_bytes(n)) == n);
 }
 
+TEST_CASE("[H40] large values in each other do not use up the stack, and neither does a codec that calls itself") {
+  std::vector<std::byte> bomb;
+  for (int i = 0; i < 1000; ++i) {
+    bomb.push_back(std::byte{0});
+    bomb.push_back(std::byte{1});
+  }
+  try {
+    (void)from_bytes<heavy>(bomb);
+    FAIL("a bomb was read");
+  } catch (decode_error const& e) {  // before the depth itself is too much
+    CHECK(std::string(e.what()).find("bytes at once") != std::string::npos);
+  }
+  // Some are no bomb, and small ones may go deep.
+  heavy h;
+  for (int i = 0; i < 7; ++i) {
+    heavy outer;
+    outer.below.push_back(std::move(h));
+    h = std::move(outer);
+  }
+  auto const bytes = to_bytes(h);
+  CHECK(to_bytes(from_bytes<heavy>(bytes)) == bytes);
+
+  std::vector<std::byte> const endless(1000000, std::byte{1});
+  CHECK_THROWS_AS(from_bytes<chain>(endless), decode_error);
+  chain c;
+  for (int i = 0; i < 50; ++i) {
+    chain outer;
+    outer.next = std::make_unique<chain>(std::move(c));
+    c = std::move(outer);
+  }
+  auto const links = to_bytes(c);
+  CHECK(to_bytes(from_bytes<chain>(links)) == links);
+}
+
+TEST_CASE("[H40] what has one value has one spelling") {
+  std::byte const other[] = {std::byte{7}};
+  CHECK_THROWS_AS(from_bytes<std::tuple<>>(other), decode_error);
+  CHECK_THROWS_AS(from_bytes<nothing>(other), decode_error);
+  CHECK_THROWS_AS((from_bytes<std::array<int, 0>>(other)), decode_error);
+}
+
 TEST_CASE("[H40] random damage gives some value or a decode_error, and nothing else") {
   std::mt19937 random{7};
   auto const good = to_bytes(sample());
@@ -243,6 +312,30 @@ TEST_CASE("a writer that is not sent gives back what its bytes held") {
   CHECK(given_back == 11);
 }
 
+TEST_CASE("what lies in memory as on the wire is copied in one piece, and what does not is not") {
+  using polyproc::detail::copied_whole;
+  constexpr bool little = std::endian::native == std::endian::little;
+  static_assert(copied_whole<pixel> == little && copied_whole<segment> == little && copied_whole<std::byte> == little);
+  static_assert(copied_whole<std::array<pixel, 3>> == little && copied_whole<int[2][3]> == little);
+  static_assert(!copied_whole<point>);  // padding, which would tell what was in memory before
+  static_assert(!copied_whole<with_bool> && !copied_whole<bool>);  // not every byte is one
+  static_assert(!copied_whole<std::chrono::seconds> && !copied_whole<std::string> && !copied_whole<node>);
+  pixel const red{{1, 0x203}, colour::green, {std::byte{4}, std::byte{5}}};
+  std::vector<std::byte> expected;
+  for (int const b : {1, 0, 3, 2, 0xBC, 2, 4, 5}) expected.push_back(static_cast<std::byte>(b));
+  CHECK(to_bytes(red) == expected);
+  round_trip(red);
+  round_trip(labelled{"x", 3});
+  round_trip(segment{{red, pixel{}}, 2.5});
+  round_trip(std::vector<segment>{{{red, red}, 1}, {{}, 2}});
+  round_trip(std::vector<pixel>(3, red));
+  round_trip(std::deque<pixel>(3, red));
+  round_trip(std::pair<char, std::vector<pixel>>('a', {red, red}));  // off the elements' boundary
+  round_trip(std::vector<std::byte>(1000, std::byte{7}));
+  round_trip(std::vector<colour>{colour::red, colour::green});
+  CHECK_THROWS_AS(from_bytes<with_bool>(std::vector<std::byte>{std::byte{2}, std::byte{'a'}}), decode_error);
+}
+
 TEST_CASE("what cannot travel is known at compile time") {
   struct with_pointer {
     int n = 0;
@@ -256,6 +349,8 @@ TEST_CASE("what cannot travel is known at compile time") {
   static_assert(!polyproc::encodable<std::string_view>);
   static_assert(!polyproc::encodable<std::span<int>>);
   static_assert(!polyproc::encodable<long double>);
+  static_assert(!polyproc::encodable<std::chrono::duration<long double>>);
+  static_assert(polyproc::encodable<std::chrono::duration<double, std::micro>>);
   static_assert(!polyproc::encodable<std::map<int, char const*>>);
   SUCCEED("the assertions above were made by the compiler");
 }

@@ -78,6 +78,17 @@ TEST_CASE("[H3] numbers that belong to an exception arrive with it") {
   }
 }
 
+TEST_CASE("[H8] a code's meaning is said once, however many processes it passes") {
+  for (char const* const text : {"", "call", ": "}) {
+    std::system_error const problem(5, std::generic_category(), text);
+    auto travelling = std::make_exception_ptr(problem);
+    for (int i = 0; i < 3; ++i) travelling = sent(travelling);
+    CHECK(polyproc::describe(travelling).what == problem.what());
+  }
+  std::system_error const bare(std::make_error_code(std::errc::io_error));
+  CHECK(polyproc::describe(sent(std::make_exception_ptr(bare))).what == bare.what());
+}
+
 TEST_CASE("[H8] what cannot be made here arrives as remote_error") {
   try {
     std::rethrow_exception(sent(std::make_exception_ptr(42)));

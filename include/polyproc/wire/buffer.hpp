@@ -20,6 +20,10 @@ class writer {
   using discard = void (*)(std::uint64_t) noexcept;
 
   writer() = default;
+  /// For what a process is given at its start: streams can go along with these bytes, and with no others.
+  struct for_start_t {};
+  static constexpr for_start_t for_start{};
+  explicit writer(for_start_t) noexcept : passes_(true) {}
   writer(writer const&) = delete;
   writer& operator=(writer const&) = delete;
   ~writer() { discard_all(); }
@@ -44,19 +48,76 @@ class writer {
   }
 
   [[nodiscard]] std::span<std::byte const> view() const noexcept { return bytes_; }
+  /// Instead of what raw() wrote at that place.
+  template <class T>
+    requires std::is_unsigned_v<T>
+  void overwrite(std::size_t at, T value) {
+    for (std::size_t i = 0; i < sizeof(T); ++i) bytes_.at(at + i) = static_cast<std::byte>(value >> (8 * i));
+  }
+
+  /// A stream (the backend's stream_number) goes along; it stays the caller's, who closes it when the start has succeeded.
+  /// Throws std::logic_error where none can.
+  void pass(std::uint64_t stream) {
+    if (!passes_)
+      throw std::logic_error("polyproc: a stream or connection can be an argument of a process, not of a task or part of a "
+                             "message: only a process that is being started can be given one");
+    count(passed_.size());
+    passed_.push_back(stream);
+  }
+  [[nodiscard]] std::span<std::uint64_t const> passed() const noexcept { return passed_; }
+  [[nodiscard]] bool is_for_start() const noexcept { return passes_; }
+
+  /// As new, but for the memory it has.
+  void clear() noexcept {
+    discard_all();
+    bytes_.clear();
+  }
+
+  /// What is written may be read by a program that is not of this family: what only means something within it (a handle to
+  /// a block of its memory) must not be.
+  void for_strangers() noexcept { strangers_ = true; }
+  [[nodiscard]] bool is_for_strangers() const noexcept { return strangers_; }
+  /// For codecs of such handles. Throws handle_error.
+  void must_stay_in_family(char const* what) const {
+    if (strangers_)
+      throw handle_error(std::string("polyproc: a handle to a ") + what +
+                         " without a name means nothing to a program of another family; send its contents, or give it a name");
+  }
 
   /// `give_back(what)` is called unless sent() is.
-  void on_discard(discard give_back, std::uint64_t what) { holds_.emplace_back(give_back, what); }
+  void on_discard(discard give_back, std::uint64_t what) { holds_.push_back({give_back, what, false}); }
+  /// The same for something that has one owner: also a child that is a copy of this process takes it over.
+  void on_discard_of_owned(discard give_back, std::uint64_t what) { holds_.push_back({give_back, what, true}); }
   /// The bytes are on their way: whoever reads them has the holds now.
   void sent() noexcept { holds_.clear(); }
+  /// The same, for a sender who can find out that nobody has read them: the holds, to be given back then.
+  struct hold {
+    discard give_back;
+    std::uint64_t what;
+    bool owned;
+  };
+  using hold_list = std::vector<hold>;
+  [[nodiscard]] hold_list sent_with_holds() noexcept { return std::exchange(holds_, {}); }
+  /// The same when the reader is a copy of this process, which has by that all but what has one owner.
+  [[nodiscard]] hold_list sent_to_copy() noexcept {
+    auto all = std::exchange(holds_, {});
+    std::erase_if(all, [](hold const& h) {
+      if (!h.owned) h.give_back(h.what);
+      return !h.owned;
+    });
+    return all;
+  }
 
  private:
   void discard_all() noexcept {
-    for (auto const& [give_back, what] : holds_) give_back(what);
+    for (auto const& h : holds_) h.give_back(h.what);
     holds_.clear();
   }
   std::vector<std::byte> bytes_;
-  std::vector<std::pair<discard, std::uint64_t>> holds_;
+  hold_list holds_;
+  bool strangers_ = false;
+  std::vector<std::uint64_t> passed_;
+  bool passes_ = false;
 };
 
 /// Reads what a writer wrote, trusting nothing: everything that does not fit is a decode_error.
@@ -107,32 +168,74 @@ class reader {
     return static_cast<std::size_t>(n);
   }
 
-  /// Throws if anything is left.
+  /// Throws if anything is left. From then on the bytes are not needed any more.
   void expect_end() const {
     if (remaining() != 0) fail(std::to_string(remaining()) + " bytes are left over");
+    if (read_through_ != nullptr) read_through_(whose_);
   }
+  /// `call(of)` at expect_end.
+  void when_read_through(void (*call)(void*), void* of) noexcept {
+    read_through_ = call;
+    whose_ = of;
+  }
+
+  /// What pass() wrote: the stream's number in this process. decode_error where no streams came along.
+  std::uint64_t passed() {
+    auto const place = count();
+    if (take_passed_ == nullptr) fail("a stream or connection cannot be part of a message");
+    return take_passed_(static_cast<std::size_t>(place));
+  }
+  /// `take(place)`: where they are.
+  void take_passed_by(std::uint64_t (*take)(std::size_t)) noexcept { take_passed_ = take; }
 
   [[noreturn]] void fail(std::string const& problem) const { throw decode_error(problem, at_); }
 
-  /// One level of nesting, for as long as it lives: bytes from a stranger must not use up the stack.
+  /// Who wrote these bytes may be no program of this family.
+  void from_strangers() noexcept { strangers_ = true; }
+  /// For codecs of handles that only mean something within it: a stranger could name any place, and holds nobody has taken.
+  void must_come_from_family(char const* what) const {
+    if (strangers_) fail(std::string("a handle to a ") + what + " without a name came from a program of another family");
+  }
+
+  /// One level of nesting, for as long as it lives: bytes from a stranger must not use up the stack. `room`: how large the
+  /// values are that this level holds one of while it reads it, where types can contain themselves (by a container, or by a
+  /// codec of one's own); what a type contains otherwise has its limit in the type.
   class level {
    public:
-    explicit level(reader& in) : in_(in) {
-      if (++in_.depth_ > most_levels) in_.fail("values are nested deeper than " + std::to_string(most_levels));
+    explicit level(reader& in, std::size_t room = 0) : in_(in), room_(room) {
+      if (in.depth_ == most_levels) in.fail("values are nested deeper than " + std::to_string(most_levels));
+      if (room != 0 && in.rooms_ >= few_rooms && in.room_ + room > most_room)
+        in.fail("values nested in each other take more than " + std::to_string(most_room) + " bytes at once");
+      ++in.depth_;
+      in.room_ += room;
+      if (room != 0) ++in.rooms_;
     }
     level(level const&) = delete;
     level& operator=(level const&) = delete;
-    ~level() { --in_.depth_; }
+    ~level() {
+      --in_.depth_;
+      in_.room_ -= room_;
+      if (room_ != 0) --in_.rooms_;
+    }
 
    private:
     static constexpr int most_levels = 200;
+    static constexpr int few_rooms = 8;  // so many may be of any size
+    static constexpr std::size_t most_room = 131072;
     reader& in_;
+    std::size_t room_;
   };
 
  private:
   std::span<std::byte const> all_;
   std::size_t at_ = 0;
   int depth_ = 0;
+  int rooms_ = 0;
+  std::size_t room_ = 0;
+  bool strangers_ = false;
+  void (*read_through_)(void*) = nullptr;
+  void* whose_ = nullptr;
+  std::uint64_t (*take_passed_)(std::size_t) = nullptr;
 };
 
 }  // namespace polyproc::inline v0_1

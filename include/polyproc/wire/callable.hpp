@@ -94,6 +94,27 @@ struct kept_arguments<unknown_parameters, Args...> {
   static consteval void check() {}
 };
 
+/// Whether values of T really can be copied: standard containers say so whatever they hold.
+template <class T, class... Seen>
+consteval bool can_be_copied();
+template <class... Seen, class... T>
+consteval bool can_all_be_copied(std::tuple<T...>*) {
+  return (can_be_copied<std::remove_cvref_t<T>, Seen...>() && ...);
+}
+template <class T, class... Seen>
+consteval bool can_be_copied() {
+  if constexpr (!std::is_copy_constructible_v<T>) return false;
+  else if constexpr (seen_before<T, Seen...> || has_own_codec<T>) return true;
+  else if constexpr (range_like<T> || is_optional<T>) return can_be_copied<typename T::value_type, Seen..., T>();
+  else if constexpr (is_pair_or_tuple<T> || is_variant<T>)
+    return can_all_be_copied<Seen..., T>(static_cast<typename as_tuple_of_types<T>::type*>(nullptr));
+  else if constexpr (std::is_class_v<T> && std::is_aggregate_v<T>) {
+    if constexpr (form_of<T>() == form::aggregate)
+      return can_all_be_copied<Seen..., T>(static_cast<member_references<T>*>(nullptr));
+    else return true;
+  } else return true;
+}
+
 /// A kept argument as parameter P sees it. `last`: this is its last use, so it may be moved from.
 template <class P, class Kept>
 decltype(auto) as_parameter(Kept& value, bool last) {
@@ -102,7 +123,7 @@ decltype(auto) as_parameter(Kept& value, bool last) {
   if constexpr (std::is_same_v<decayed, char const*>) return value.c_str();
   else if constexpr (std::is_same_v<decayed, std::string_view>) return std::string_view(value);
   else if constexpr (std::is_lvalue_reference_v<P>) return static_cast<Kept const&>(value);
-  else if constexpr (std::is_copy_constructible_v<Kept>) return Kept(last ? Kept(std::move(value)) : Kept(value));
+  else if constexpr (can_be_copied<Kept>()) return Kept(last ? Kept(std::move(value)) : Kept(value));
   else return Kept(std::move(value));
 }
 

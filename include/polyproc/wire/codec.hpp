@@ -178,8 +178,9 @@ consteval bool travels() {
   constexpr auto f = form_of<T>();
   if constexpr (seen_before<T, Seen...>) return true;  // a type that contains itself: as far as that is concerned
   else if constexpr (f == form::own || f == form::number || f == form::enumeration || f == form::string ||
-                     f == form::duration || f == form::moment || f == form::stateless)
+                     f == form::stateless)
     return true;
+  else if constexpr (f == form::duration || f == form::moment) return form_of<typename T::rep>() == form::number;
   else if constexpr (f == form::array) {
     if constexpr (std::is_array_v<T>) return travels<std::remove_extent_t<T>, Seen..., T>();
     else return travels<typename T::value_type, Seen..., T>();
@@ -204,10 +205,16 @@ consteval void explain_part();
 template <class... T>
 consteval void explain_all(std::tuple<T...>*);
 
+/// Specialised for a type that cannot travel, and for which there is a better sentence than those below: say() asserts it.
+template <class T>
+struct refusal;
+
 /// One sentence for a type that cannot travel. `false` depends on T so that it is said when it is used.
 template <class T>
 consteval void explain() {
   constexpr auto f = form_of<T>();
+  constexpr bool own_words = requires { sizeof(refusal<T>); };
+  if constexpr (own_words) refusal<T>::say();
   static_assert(f != form::pointer,
                 "polyproc: a raw pointer cannot travel to another process: the address means nothing there; send the "
                 "value, or an index into something shared");
@@ -225,13 +232,14 @@ consteval void explain() {
   static_assert(f != form::too_large,
                 "polyproc: this aggregate cannot travel as it is: it has more than 32 members, an array member of more than "
                 "256 elements, or base classes; group members, use std::array, or specialise polyproc::codec");
-  static_assert(f != form::unknown,
+  static_assert(f != form::unknown || own_words,
                 "polyproc: this type cannot travel to another process: it is no aggregate, and polyproc cannot see how it is "
                 "made; make it an aggregate, or specialise polyproc::codec for it");
   if constexpr (f == form::array) {
     if constexpr (std::is_array_v<T>) explain_part<std::remove_extent_t<T>>();
     else explain_part<typename T::value_type>();
-  } else if constexpr (f == form::optional) explain_part<typename T::value_type>();
+  } else if constexpr (f == form::duration || f == form::moment) explain_part<typename T::rep>();
+  else if constexpr (f == form::optional) explain_part<typename T::value_type>();
   else if constexpr (f == form::container) explain_part<typename element_of<T>::type>();
   else if constexpr (f == form::variant || f == form::tuple)
     explain_all(static_cast<typename as_tuple_of_types<T>::type*>(nullptr));
@@ -255,11 +263,33 @@ using wire_number = std::conditional_t<
     std::conditional_t<std::is_same_v<T, unsigned long>, std::uint64_t,
                        std::conditional_t<std::is_same_v<T, wchar_t>, std::uint32_t, T>>>;
 
-/// Whether memory and wire hold an array of T in the same way.
+/// Whether memory and wire hold a T in the same way, and any bytes of its size are one: numbers and enumerations, and
+/// arrays and aggregates of nothing else that have no padding. Those are copied, one or many, in one piece.
 template <class T>
-inline constexpr bool copied_whole = std::endian::native == std::endian::little && std::is_arithmetic_v<T> &&
-                                     !std::is_same_v<T, bool> && !std::is_same_v<T, long double> &&
-                                     sizeof(wire_number<T>) == sizeof(T) && !std::is_same_v<T, wchar_t>;
+consteval bool same_in_memory();
+template <class... Members>
+consteval std::size_t whole_members(std::tuple<Members&...>*) {
+  if constexpr ((same_in_memory<std::remove_cv_t<Members>>() && ...)) return (sizeof(Members) + ... + 0);
+  else return 0;
+}
+template <class T>
+consteval bool same_in_memory() {
+  constexpr auto f = form_of<T>();
+  if constexpr (std::endian::native != std::endian::little || !std::is_trivially_copyable_v<T>) return false;
+  else if constexpr (f == form::number)
+    return !std::is_same_v<T, bool> && !std::is_same_v<T, wchar_t> && sizeof(wire_number<T>) == sizeof(T);
+  else if constexpr (f == form::enumeration) return same_in_memory<std::underlying_type_t<T>>();
+  else if constexpr (f == form::array) {
+    if constexpr (std::is_array_v<T>) return same_in_memory<std::remove_cv_t<std::remove_extent_t<T>>>();
+    else return !is_empty_array<T> && same_in_memory<std::remove_cv_t<typename T::value_type>>();
+  } else if constexpr (f == form::aggregate)
+    return whole_members(static_cast<member_references<T>*>(nullptr)) == sizeof(T);
+  else return false;
+}
+template <class T>
+inline constexpr bool copied_whole = same_in_memory<T>();
+template <class T>
+inline constexpr bool one_piece = (form_of<T>() == form::array || form_of<T>() == form::aggregate) && copied_whole<T>;
 
 template <class T>
 void write_number(writer& out, T value) {
@@ -289,6 +319,7 @@ T read_number(reader& in) {
 template <class T>
 consteval std::size_t least_bytes() {
   if constexpr (std::is_arithmetic_v<T> && !has_own_codec<T>) return sizeof(wire_number<T>);
+  else if constexpr (copied_whole<T>) return sizeof(T);
   else return 1;
 }
 
@@ -298,6 +329,7 @@ template <class T>
 void write_value(writer& out, T const& value) {
   constexpr auto f = form_of<T>();
   if constexpr (f == form::own) codec<T>::write(out, value);
+  else if constexpr (one_piece<T>) out.bytes(std::as_bytes(std::span(std::addressof(value), 1)));
   else if constexpr (f == form::number) write_number(out, value);
   else if constexpr (f == form::enumeration) write_number(out, static_cast<std::underlying_type_t<T>>(value));
   else if constexpr (f == form::string || f == form::container) {
@@ -341,7 +373,8 @@ T read_value(reader& in);
 
 template <class T>
 void read_into(reader& in, T& value) {
-  if constexpr (std::is_array_v<T>) for (auto& each : value) read_into(in, each);
+  if constexpr (std::is_array_v<T> && copied_whole<T>) std::memcpy(&value, in.bytes(sizeof value).data(), sizeof value);
+  else if constexpr (std::is_array_v<T>) for (auto& each : value) read_into(in, each);
   else value = read_value<T>(in);
 }
 
@@ -352,7 +385,7 @@ T read_members(reader& in, std::tuple<Members&...>*) {
     with_members(value, [&](auto&... each) { (read_into(in, each), ...); });
     return value;
   } else {
-    return T{read_value<Members>(in)...};  // braces: in this order
+    return T{read_value<std::remove_const_t<Members>>(in)...};  // braces: in this order
   }
 }
 template <class... Members>
@@ -376,15 +409,38 @@ T read_array(reader& in, std::index_sequence<I...>) {
 }
 
 template <class T>
+T read_whole(reader& in) {
+  auto const from = in.bytes(sizeof(T));
+  if constexpr (std::is_trivially_default_constructible_v<T>) {
+    T value;
+    std::memcpy(&value, from.data(), sizeof value);
+    return value;
+  } else {
+    std::array<std::byte, sizeof(T)> bytes;
+    std::memcpy(bytes.data(), from.data(), bytes.size());
+    return std::bit_cast<T>(bytes);
+  }
+}
+
+template <class T>
 T read_container(reader& in) {
   using item = typename element_of<T>::type;
   auto const n = in.count_of(least_bytes<item>());
-  T value{};
-  if constexpr (copied_whole<item> && requires { value.resize(n); value.data(); }) {
-    value.resize(n);
+  if constexpr (copied_whole<item> && std::default_initializable<item> && requires(T& t) { t.resize(n); t.data(); }) {
     auto const from = in.bytes(n * sizeof(item));
+    if constexpr (std::is_constructible_v<T, item const*, item const*>) {
+      // Into memory that nobody has set to zero before, when it lies so that it can be read where it is.
+      if (n != 0 && reinterpret_cast<std::uintptr_t>(from.data()) % alignof(item) == 0) {
+        auto const* const first = reinterpret_cast<item const*>(from.data());
+        return T(first, first + n);
+      }
+    }
+    T value{};
+    value.resize(n);
     if (n != 0) std::memcpy(static_cast<void*>(value.data()), from.data(), from.size());
+    return value;
   } else {
+    T value{};
     // Not more at once than the bytes that are there justify: the elements may be larger here than on the wire.
     if constexpr (requires { value.reserve(n); }) value.reserve(std::min(n, in.remaining() / sizeof(item) + 1));
     if constexpr (grows_at_end<T>) {
@@ -399,22 +455,31 @@ T read_container(reader& in) {
       auto end = value.before_begin();
       for (std::size_t i = 0; i < n; ++i) end = value.insert_after(end, read_value<item>(in));
     }
+    return value;
   }
-  return value;
+}
+
+/// What reader::level asks for.
+template <class T>
+consteval std::size_t room_of() {
+  if constexpr (form_of<T>() == form::own) return sizeof(T);
+  else if constexpr (form_of<T>() == form::container) return sizeof(typename element_of<T>::type);
+  else return 0;
 }
 
 template <class T>
 T read_value(reader& in) {
   constexpr auto f = form_of<T>();
-  if constexpr (f == form::own) return codec<T>::read(in);
-  else if constexpr (f == form::number) return read_number<T>(in);
+  if constexpr (f == form::number) return read_number<T>(in);
   else if constexpr (f == form::enumeration) return static_cast<T>(read_number<std::underlying_type_t<T>>(in));
   else if constexpr (f == form::duration) return T(read_number<typename T::rep>(in));
   else if constexpr (f == form::moment) return T(typename T::duration(read_number<typename T::rep>(in)));
   else if constexpr (f == form::string) return read_container<T>(in);
+  else if constexpr (one_piece<T>) return read_whole<T>(in);
   else {
-    typename reader::level const nested(in);
-    if constexpr (f == form::container) return read_container<T>(in);
+    typename reader::level const nested(in, room_of<T>());
+    if constexpr (f == form::own) return codec<T>::read(in);
+    else if constexpr (f == form::container) return read_container<T>(in);
     else if constexpr (f == form::array) {
       if constexpr (is_empty_array<T>) {
         if (in.raw<std::uint8_t>() != 0) in.fail("an empty array is not empty");
@@ -432,7 +497,7 @@ T read_value(reader& in) {
     } else if constexpr (f == form::variant) return read_alternative<T>(in, in.count());
     else if constexpr (f == form::tuple) {
       if constexpr (std::tuple_size_v<T> == 0) {
-        (void)in.raw<std::uint8_t>();
+        if (in.raw<std::uint8_t>() != 0) in.fail("an empty tuple is not empty");
         return T{};
       } else {
         auto parts = read_tuple(in, static_cast<typename as_tuple_of_types<T>::type*>(nullptr));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -77,6 +78,36 @@ class start_error : public error {
 
 /// A handle does not refer to what it should: to another type, or to something that is gone.
 class handle_error : public error {
+ public:
+  using error::error;
+};
+
+/// A connection cannot do what it should: the other side speaks of other types, or something went wrong on it before.
+class connection_error : public error {
+ public:
+  using error::error;
+};
+/// The other side is gone, or has closed, in the middle of something.
+class connection_lost : public connection_error {
+ public:
+  using connection_error::connection_error;
+};
+/// A message is larger than what this side is willing to take. No memory was taken for it.
+class message_too_large : public connection_error {
+ public:
+  message_too_large(std::uint64_t size, std::uint64_t limit)
+      : connection_error("polyproc: the other side announces a message of " + std::to_string(size) + " bytes, and at most " +
+                         std::to_string(limit) + " are taken here; if it is to be so large, raise max_message"),
+        size_(size) {}
+  message_too_large(std::string const& what, std::uint64_t size) : connection_error(what), size_(size) {}
+  /// What was announced, or has come.
+  [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+
+ private:
+  std::uint64_t size_;
+};
+/// The two sides of a connection do not have the same authkey.
+class authentication_error : public error {
  public:
   using error::error;
 };

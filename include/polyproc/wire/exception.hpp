@@ -122,7 +122,7 @@ inline std::system_error same_system_error(exception_record const& r, std::error
   auto text = r.what;
   if (text == code.message()) return std::system_error(code);
   auto const meaning = ": " + code.message();
-  if (text.size() > meaning.size() && text.ends_with(meaning)) text.resize(text.size() - meaning.size());
+  if (text.ends_with(meaning)) text.resize(text.size() - meaning.size());
   return {code, text};
 }
 
@@ -182,7 +182,8 @@ template <class E>
 }
 
 /// Writes an exception with what is nested in it (32 levels at most; messages are cut at 64 KiB).
-inline void encode_exception(writer& out, std::exception_ptr problem) {
+template <class = void>
+void encode_exception(writer& out, std::exception_ptr problem) {
   std::vector<detail::exception_record> levels;
   while (problem && static_cast<int>(levels.size()) < detail::deepest_nesting) {
     std::exception_ptr inner;
@@ -197,16 +198,18 @@ inline void encode_exception(writer& out, std::exception_ptr problem) {
 }
 
 /// The exception that encode_exception wrote, to be rethrown. Throws decode_error for bytes that are none.
-[[nodiscard]] inline std::exception_ptr decode_exception(reader& in) {
+template <class = void>
+[[nodiscard]] std::exception_ptr decode_exception(reader& in) {
   auto const levels = decode<std::vector<detail::exception_record>>(in);
   if (levels.empty() || levels.size() > static_cast<std::size_t>(detail::deepest_nesting))
     in.fail("this is no exception");
   std::exception_ptr made;
-  for (auto level = levels.rbegin(); level != levels.rend(); ++level) {
-    if (static_cast<std::uint8_t>(level->kind) > static_cast<std::uint8_t>(detail::exception_kind::remote))
+  for (auto i = levels.size(); i-- > 0;) {
+    auto const& level = levels[i];
+    if (static_cast<std::uint8_t>(level.kind) > static_cast<std::uint8_t>(detail::exception_kind::remote))
       in.fail("an exception is of no known kind");
     try {
-      detail::throw_record(*level, made);
+      detail::throw_record(level, made);
     } catch (...) {
       made = std::current_exception();
     }
