@@ -78,9 +78,9 @@ TEST_CASE_METHOD(tidy, "what is no block is not freed, and what is too large is 
 TEST_CASE_METHOD(tidy, "blocks are found by whom they serve") {
   auto const before = arena::used_bytes();
   for (std::uint64_t n = 1; n <= 10; ++n) (void)arena::allocate(5000, {one_owner, n});
-  arena::sweep([](auto const& tag) { return tag.owner == one_owner && tag.number > 4; });
+  arena::sweep([](auto const& tag, std::uint64_t) { return tag.owner == one_owner && tag.number > 4; });
   CHECK(arena::used_bytes() == before + 4 * 8192);
-  arena::sweep([](auto const& tag) { return tag.owner == one_owner; });
+  arena::sweep([](auto const& tag, std::uint64_t) { return tag.owner == one_owner; });
   CHECK(arena::used_bytes() == before);
 }
 
@@ -102,6 +102,6 @@ TEST_CASE_METHOD(tidy, "the books are right whenever a process that allocates an
   CHECK(*wrong == 0);
   CHECK(arena::sound());
   // What the dead had is still in the books, under their names.
-  arena::sweep([](auto const& tag) { return tag.owner == one_owner; });
+  arena::sweep([](auto const& tag, std::uint64_t) { return tag.owner == one_owner; });
   CHECK(arena::sound());
 }

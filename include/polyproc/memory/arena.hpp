@@ -49,7 +49,17 @@ class arena {
     return true;
   }
 
-  /// Frees every block whose tag makes `unwanted` true. False as for free.
+  /// Changes the number in the tag of a block in use, in one step. False as for free.
+  static bool renumber(std::uint64_t offset, std::uint64_t number, time_point deadline = never) noexcept {
+    auto const& self = get();
+    auto books = self.books();
+    auto const hold = books.lock(deadline);
+    if (!hold.owns()) return false;
+    if (auto const index = books.find(self.first_page(offset)); index != books.none) books.renumber(index, number);
+    return true;
+  }
+
+  /// Frees every block for which `unwanted(tag, offset)` is true. False as for free.
   template <class Unwanted>
   static bool sweep(Unwanted&& unwanted, time_point deadline = never) noexcept {
     auto const& self = get();
@@ -58,7 +68,7 @@ class arena {
     if (!hold.owns()) return false;
     for (std::uint32_t i = 0; i < books.count(); ++i) {
       auto const& e = books.at(i);
-      if (e.state == books.used && e.tag.owner != 0 && unwanted(e.tag)) self.give(books, i);
+      if (e.state == books.used && e.tag.owner != 0 && unwanted(e.tag, self.offset(e.first))) self.give(books, i);
     }
     return true;
   }
@@ -72,6 +82,9 @@ class arena {
     if (!Backend::commit(memory, size)) throw std::bad_alloc();
     return memory;
   }
+
+  /// Has what the first access here costs behind it.
+  static void touch() { (void)*static_cast<std::byte const volatile*>(reinterpret_cast<std::byte*>(get().head_)); }
 
   /// For tests.
   static bool sound() {
@@ -89,6 +102,8 @@ class arena {
  private:
   using books_type = extents<Backend>;
   static constexpr std::uint32_t most_entries = 16384;
+  static constexpr std::uint64_t always_kept = 96;  // pages: 384 KiB
+  static constexpr std::uint64_t most_kept = 4096;  // 16 MiB
   static_assert(sizeof(typename books_type::header) <= page && sizeof(typename books_type::entry) == 32);
 
   /// Where the segment lies in this process.
@@ -109,11 +124,20 @@ class arena {
   }
 
   [[nodiscard]] books_type books() const noexcept { return {*head_, table_, most_entries, end_}; }
+  /// Blocks that are given back are soon used again where messages come and go, and memory that has to be asked for anew costs
+  /// more than writing it. So as much as is in use may lie idle, but no more than most_kept, and always_kept when nothing
+  /// is in use. What is more goes back to the system.
   void give(books_type& books, std::uint32_t index) const noexcept {
-    // Small blocks are soon used again; large ones go back to the system at once.
-    auto const& e = books.at(index);
-    if (e.units >= 16) Backend::discard(address(e.first), std::size_t{e.units} * page);
-    books.give(index);
+    auto const e = books.at(index);
+    auto const allowed = always_kept + std::min<std::uint64_t>(books.in_use() - e.units, most_kept);
+    auto const kept = books.kept();
+    auto const discard = [this](std::uint32_t first, std::uint32_t units) {
+      Backend::discard(address(first), std::size_t{units} * page);
+    };
+    bool const keep = kept + e.units <= allowed;
+    if (!keep) discard(e.first, e.units);
+    books.give(index, keep);
+    if (!keep && kept > allowed) books.discard_kept(discard);
   }
 
   [[nodiscard]] std::byte* address(std::uint32_t first) const { return segment_.base + offset(first); }

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <polyproc/memory/arena.hpp>
+#include <polyproc/wire/buffer.hpp>
 #include <polyproc/wire/error.hpp>
 
 #include <array>
@@ -21,6 +22,10 @@
 #include <string>
 
 namespace polyproc::inline v0_1::detail {
+
+/// Called by those who must know whether a child that was given something still lives: its parent takes the status of the
+/// dead, and takes back what they never read. Set by whoever has children.
+inline std::atomic<void (*)() noexcept> look_after_children{nullptr};
 
 /// What a shared block starts with; its contents follow at `shared_block_header` bytes.
 template <backend Backend>
@@ -40,32 +45,45 @@ class attachment {
   using header = block_header<Backend>;
   static_assert(sizeof(header) <= shared_block_header);
 
-  /// A new block whose contents, `size` bytes aligned to 64, are zero; one hold, ours.
-  static attachment* create(std::size_t size, std::uint64_t fingerprint, std::uint64_t layout) {
-    auto const offset = arena<Backend>::allocate(size + shared_block_header);
-    std::byte* memory = nullptr;
-    attachment* made = nullptr;
+  /// A new block with contents of `size` bytes, aligned to 64, of which the first `zeroed` are zero; one hold, ours.
+  static attachment* create(std::size_t size, std::uint64_t fingerprint, std::uint64_t layout, std::size_t zeroed = ~std::size_t{0}) {
+    auto const offset = create_block(size, fingerprint, layout, zeroed);
     try {
-      memory = arena<Backend>::at(offset, size + shared_block_header);
-      made = new attachment(offset, memory);
+      return new attachment(offset, arena<Backend>::at(offset, size + shared_block_header));
     } catch (...) {
       arena<Backend>::free(offset);
       throw;
     }
-    std::memset(memory, 0, size + shared_block_header);
-    auto* const head = made->head();
+  }
+  /// The same without an attachment: the offset of the block; its one hold is the caller's to count (release_message).
+  static std::uint64_t create_block(std::size_t size, std::uint64_t fingerprint, std::uint64_t layout,
+                                    std::size_t zeroed = ~std::size_t{0}) {
+    auto const offset = arena<Backend>::allocate(size + shared_block_header);
+    std::byte* memory = nullptr;
+    try {
+      memory = arena<Backend>::at(offset, size + shared_block_header);
+    } catch (...) {
+      arena<Backend>::free(offset);
+      throw;
+    }
+    std::memset(memory, 0, std::min(size, zeroed) + shared_block_header);
+    auto* const head = reinterpret_cast<header*>(memory);
     head->fingerprint = fingerprint;
     head->size = size;
     head->layout = layout;
     head->holds.store(1, std::memory_order_relaxed);
     head->magic = header::magic_value;
-    return made;
+    return offset;
   }
 
   /// Takes over a hold that somebody else took for us (see hold_for_message). Throws handle_error, and leaves the
   /// hold alone, when the block is not what the fingerprint says.
   static attachment* adopt(std::uint64_t offset, std::uint64_t fingerprint, std::uint64_t layout, char const* what) {
-    auto* memory = arena<Backend>::at(offset, shared_block_header);
+    return new attachment(offset, look_at(offset, fingerprint, layout, what));
+  }
+  /// The block itself, on a hold that somebody else counts.
+  static std::byte* look_at(std::uint64_t offset, std::uint64_t fingerprint, std::uint64_t layout, char const* what) {
+    auto* const memory = arena<Backend>::at(offset, shared_block_header);
     auto const* const head = reinterpret_cast<header const*>(memory);
     if (head->magic != header::magic_value)
       throw handle_error(std::string("polyproc: a handle to a ") + what +
@@ -73,8 +91,7 @@ class attachment {
     if (head->fingerprint != fingerprint || head->layout != layout)
       throw handle_error(std::string("polyproc: a handle to a ") + what +
                                " was opened for another type than it was made for; both sides must name the same type");
-    memory = arena<Backend>::at(offset, shared_block_header + head->size);
-    return new attachment(offset, memory);
+    return arena<Backend>::at(offset, shared_block_header + head->size);
   }
 
   attachment(attachment const&) = delete;
@@ -148,27 +165,51 @@ class attachment {
 
   /// A hold for a message on its way. Given back by release_message when the message is not sent after all.
   void hold_for_message() const noexcept { head()->holds.fetch_add(1, std::memory_order_relaxed); }
+  static void hold_for_message(std::uint64_t offset) noexcept {
+    auto* const memory = arena<Backend>::at(offset, shared_block_header);
+    reinterpret_cast<header*>(memory)->holds.fetch_add(1, std::memory_order_relaxed);
+  }
   static void release_message(std::uint64_t offset) noexcept {
     auto* const memory = arena<Backend>::at(offset, shared_block_header);
     let_go(*reinterpret_cast<header*>(memory), offset);
   }
 
+  /// What else is to be done around a fork by polyproc, by those who count more than holds: called before and after what
+  /// these functions do themselves. One set; a null function is not called.
+  struct fork_work {
+    void (*before)() noexcept = nullptr;
+    void (*failed)() noexcept = nullptr;
+    void (*succeeded)() noexcept = nullptr;
+    void (*in_child)() noexcept = nullptr;
+    /// What is to be given back if the child dies before in_child.
+    writer::hold_list (*holds)() = nullptr;
+  };
+  static void around_fork(fork_work more) noexcept { more_ = more; }
+
   /// Around a fork by polyproc: before it, one hold per attachment for the child; if the fork failed they are given
   /// back. In the child all attachments are its own.
   static void before_fork() noexcept {
+    if (more_.before != nullptr) more_.before();
     registry().lock.lock();
     for (auto* a = registry().first; a != nullptr; a = a->next_)
       if (a->named_ == nullptr) a->head()->holds.fetch_add(1, std::memory_order_relaxed);
   }
+  /// Between before_fork and the fork.
+  [[nodiscard]] static writer::hold_list fork_holds() { return more_.holds != nullptr ? more_.holds() : writer::hold_list{}; }
   static void fork_failed() noexcept {
     for (auto* a = registry().first; a != nullptr; a = a->next_)
       if (a->named_ == nullptr) a->head()->holds.fetch_sub(1, std::memory_order_relaxed);
     registry().lock.unlock();
+    if (more_.failed != nullptr) more_.failed();
   }
-  static void fork_succeeded() noexcept { registry().lock.unlock(); }
+  static void fork_succeeded() noexcept {
+    registry().lock.unlock();
+    if (more_.succeeded != nullptr) more_.succeeded();
+  }
   static void in_forked_child() noexcept {
     for (auto* a = registry().first; a != nullptr; a = a->next_)
       if (a->named_ == nullptr) a->owner_ = Backend::current_pid();
+    if (more_.in_child != nullptr) more_.in_child();
   }
 
   /// At the orderly end of a child: lets go of all, whatever handles still exist; they must not be used afterwards.
@@ -226,11 +267,13 @@ class attachment {
   static void let_go(header& head, std::uint64_t offset) noexcept {
     if (head.holds.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     head.magic = 0;
-    arena<Backend>::sweep([&](block_tag const& tag) { return tag.owner == offset; });
+    arena<Backend>::sweep([&](block_tag const& tag, std::uint64_t) { return tag.owner == offset; });
     arena<Backend>::free(offset);
   }
 
   [[nodiscard]] header* head() const noexcept { return reinterpret_cast<header*>(memory_); }
+
+  static inline fork_work more_{};
 
   std::uint64_t offset_ = 0;
   std::byte* memory_;

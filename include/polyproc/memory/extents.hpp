@@ -38,7 +38,7 @@ class extents {
     std::uint32_t units;
     block_tag tag;
     std::uint32_t state;
-    std::uint32_t spare;
+    std::uint32_t kept;  // of a vacant one: units that may still have memory; at least as many as have
   };
   struct log_record {
     std::uint32_t index;
@@ -51,6 +51,7 @@ class extents {
     typename Backend::template atomic<std::uint32_t> log_count;
     std::uint32_t log_top;
     log_record log[3];
+    std::uint32_t kept_top;  // units [top, kept_top) may still have memory
   };
 
   /// A view of books that lie in shared memory: `most_entries` of table, `end` units in all.
@@ -84,7 +85,7 @@ class extents {
     auto const rest = old.units == units ? none : fresh_entry();
     // Without an entry for the rest the whole extent is given: wasteful, but right.
     stage(best, {old.first, rest == none ? old.units : units, tag, used, 0});
-    if (rest != none) stage(rest, {old.first + units, old.units - units, {}, vacant, 0});
+    if (rest != none) stage(rest, {old.first + units, old.units - units, {}, vacant, std::min(old.kept, old.units - units)});
     commit();
     return old.first;
   }
@@ -98,8 +99,8 @@ class extents {
   [[nodiscard]] std::uint32_t count() const noexcept { return head_->entries; }
   [[nodiscard]] entry const& at(std::uint32_t index) const noexcept { return table_[index]; }
 
-  /// Entry `index`, which is in use, becomes vacant, as one with its vacant neighbours.
-  void give(std::uint32_t index) noexcept {
+  /// Entry `index`, which is in use, becomes vacant, as one with its vacant neighbours. `kept`: its memory is still there.
+  void give(std::uint32_t index, bool kept = false) noexcept {
     auto const freed = table_[index];
     begin_change();
     auto before = none;
@@ -110,22 +111,49 @@ class extents {
       if (e.first + e.units == freed.first) before = i;
       if (freed.first + freed.units == e.first) after = i;
     }
-    entry merged{freed.first, freed.units, {}, vacant, 0};
+    entry merged{freed.first, freed.units, {}, vacant, kept ? freed.units : 0};
     if (before != none) {
       merged.first = table_[before].first;
       merged.units += table_[before].units;
+      merged.kept += table_[before].kept;
       stage(before, {});
     }
     if (after != none) {
       merged.units += table_[after].units;
+      merged.kept += table_[after].kept;
       stage(after, {});
     }
     if (merged.first + merged.units == head_->top) {
+      if (merged.kept != 0) head_->kept_top = std::max(head_->kept_top, head_->top);
       new_top_ = merged.first;
       merged = {};
     }
     stage(index, merged);
     commit();
+  }
+
+  /// Another number in the tag of entry `index`: one store.
+  void renumber(std::uint32_t index, std::uint64_t number) noexcept { table_[index].tag.number = number; }
+
+  /// Vacant units that may still have memory.
+  [[nodiscard]] std::uint64_t kept() const noexcept {
+    std::uint64_t units = head_->kept_top > head_->top ? head_->kept_top - head_->top : 0;
+    for (std::uint32_t i = 0; i < head_->entries; ++i)
+      if (table_[i].state == vacant) units += table_[i].kept;
+    return units;
+  }
+  /// discard(first, units) gives back the memory of each range that may have some. Who dies in it leaves the rest for the
+  /// next one.
+  template <class Discard>
+  void discard_kept(Discard&& discard) noexcept {
+    for (std::uint32_t i = 0; i < head_->entries; ++i) {
+      auto& e = table_[i];
+      if (e.state != vacant || e.kept == 0) continue;
+      discard(e.first, e.units);
+      e.kept = 0;
+    }
+    if (head_->kept_top > head_->top) discard(head_->top, head_->kept_top - head_->top);
+    head_->kept_top = 0;
   }
 
   /// Units in use.

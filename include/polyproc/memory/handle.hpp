@@ -28,15 +28,16 @@ struct handle_codec {
       encode(out, named->instance);
       return;
     }
+    out.must_stay_in_family(H::handle_name);
     handle.block_->hold_for_message();
     out.on_discard(&attachment<Backend>::release_message, handle.block_->offset());
   }
   static H read(reader& in) {
     auto const offset = in.template raw<std::uint64_t>();
-    if (offset != 0)
-      return H(attachment_ref<Backend>(
-          attachment<Backend>::adopt(offset, H::fingerprint(), H::layout, H::handle_name)));
-    return read_named(in);
+    if (offset == 0) return read_named(in);
+    in.must_come_from_family(H::handle_name);
+    return H(attachment_ref<Backend>(
+        attachment<Backend>::adopt(offset, H::fingerprint(), H::layout, H::handle_name)));
   }
 
  private:
@@ -45,8 +46,13 @@ struct handle_codec {
   {
     auto const name = decode<std::string>(in);
     auto const instance = decode<std::array<std::byte, 16>>(in);
-    attachment_ref<Backend> opened(
-        named_block<Backend>::open(name, {H::fingerprint(), H::layout, H::handle_name}, H::writable));
+    attachment_ref<Backend> opened([&] {
+      try {
+        return named_block<Backend>::open(name, {H::fingerprint(), H::layout, H::handle_name}, H::writable);
+      } catch (std::invalid_argument const&) {
+        in.fail("a handle has a name that nothing can have");
+      }
+    }());
     if (!opened || opened->named()->instance != instance) attachment<Backend>::throw_removed(name);
     return H(std::move(opened));
   }

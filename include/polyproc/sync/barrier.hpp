@@ -103,7 +103,7 @@ class basic_barrier {
     auto const phase = phase_.load();
     if ((phase & broken_bit) != 0) throw broken_barrier();
     auto const me = Backend::self() << 1;
-    auto const place = place_of(me, phase);
+    auto place = place_of(me, phase);
     if (!wait) {
       auto mine = me;
       members_[place].compare_exchange_strong(mine, me | left_bit);
@@ -113,6 +113,11 @@ class basic_barrier {
     arrived_[place].store(arrival(phase));
     detail::pace<Backend> asking{detail::holder_recheck};
     for (slept s = slept::woken;;) {
+      // Of two resets at once the slower one may free a place that was taken after the faster one.
+      if (phase_.load() == phase && members_[place].load() != me) {
+        place = place_of(me, phase);
+        arrived_[place].store(arrival(phase));
+      }
       complete(phase);
       if (s != slept::woken && somebody_is_missing(phase)) break_up(phase);
       if (s == slept::late) break_up(phase);

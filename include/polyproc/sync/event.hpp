@@ -53,6 +53,15 @@ class basic_event {
   using polyproc_shareable = void;
 
  private:
+  friend struct detail::wait_access;
+  [[nodiscard]] bool wait_is_over(bool) const noexcept { return is_set(); }
+  [[nodiscard]] word_wait<typename Backend::template atomic<std::uint32_t>> announce_wait() noexcept {
+    auto seen = word_.load();
+    while ((seen & (set_bit | sleepers_bit)) == 0 && !word_.compare_exchange_strong(seen, seen | sleepers_bit)) {
+    }
+    return {&word_, seen | sleepers_bit};
+  }
+
   static constexpr std::uint32_t set_bit = 1;
   static constexpr std::uint32_t sleepers_bit = 2;
   static constexpr std::uint32_t one_time = 4;

@@ -7,6 +7,9 @@ namespace polyproc::inline v0_1 {
 
 namespace detail {
 
+/// What wait_any asks of the things it waits for.
+struct wait_access;
+
 /// A sleeper behind something that somebody holds looks again at least this often, because its holder may have
 /// died, or the one who was woken instead of it.
 inline constexpr std::chrono::milliseconds holder_recheck{5};
@@ -25,10 +28,10 @@ class adaptive_look {
   /// Calls ready() until it is true or the looks are used up; its last value.
   template <class Ready>
   bool operator()(Ready&& ready) {
-    int const budget = looks_ > 0 ? looks_ : (++idle_ % probe_every == 0 ? probe_looks : 0);
+    int const budget = looks_ > 0 ? looks_ : probe();
     for (int i = 0; i < budget; ++i) {
       if (ready()) {
-        looks_ = std::min(most_looks, looks_ + looks_ / 4 + 8);
+        looks_ = std::min(most_looks, std::max(looks_ + looks_ / 4, 2 * i) + 8);
         return true;
       }
       Backend::yield();
@@ -38,6 +41,13 @@ class adaptive_look {
   }
 
  private:
+  /// Now and then, to find out whether looking would pay off again; sometimes for as long as it takes to wake somebody: two
+  /// who both sleep until the other one wakes them would not find out otherwise.
+  int probe() noexcept {
+    ++idle_;
+    return idle_ % (4 * probe_every) == 0 ? most_looks : idle_ % probe_every == 0 ? probe_looks : 0;
+  }
+
   static constexpr int most_looks = 128;
   static constexpr int probe_every = 16;
   static constexpr int probe_looks = 8;
@@ -178,6 +188,14 @@ class sleepers {
   void pass_on(More&& more) noexcept {
     asleep_.store(1);
     if (more()) wake_one();
+  }
+
+  /// For one who is going to park on several words: the one of these sleepers, and the value with which to park, unless what
+  /// it waits for is so when it looks after this call.
+  [[nodiscard]] word_wait<typename Backend::template atomic<std::uint32_t>> announce() noexcept {
+    auto const turn = turn_.load();
+    asleep_.store(1);
+    return {&turn_, turn};
   }
 
   enum class slept : std::uint8_t {
