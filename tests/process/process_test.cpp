@@ -381,7 +381,7 @@ TEST_CASE_METHOD(tidy, "a fork that the program makes by itself may use and drop
 
 TEST_CASE_METHOD(tidy, "[H48] a status that somebody else took is unknown, never success") {
   shared_board b;
-  auto p = polyproc::launch(wait_for_two, b);
+  auto p = polyproc::launch(polyproc::start::spawn, wait_for_two, b);
   wait_for(b->number, 1);
   b->number = 2;
   int status = 0;

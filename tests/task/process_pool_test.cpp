@@ -1,5 +1,7 @@
 #include "support/tidy.hpp"
 
+#include <csignal>
+
 #include <numeric>
 
 using namespace std::chrono_literals;
@@ -190,3 +192,17 @@ TEST_CASE_METHOD(tidy, "[H16] a task may use a pool of its own") {
   polyproc::process_pool pool(1);
   CHECK(pool.apply(nested, 10) == 40);
 }
+
+#if !defined(_WIN32)
+TEST_CASE_METHOD(tidy, "[H54] Ctrl-C does not reach the workers: only the process that owns the pool decides") {
+  polyproc::process_pool pool(2);
+  for (int i = 0; i < 10; ++i) {
+    auto f = pool.submit([](int x) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      return 2 * x;
+    }, i);
+    for (long const pid : pool.worker_pids()) ::kill(static_cast<pid_t>(pid), SIGINT);
+    CHECK(f.get() == 2 * i);
+  }
+}
+#endif

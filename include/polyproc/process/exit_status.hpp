@@ -23,7 +23,7 @@ struct exit_status {
   int code = 0;
   int signal = 0;
   bool core_dumped = false;
-  std::uint32_t raw = 0;  ///< The system's own number.
+  std::uint32_t raw = 0;  ///< The system's own number: a wait status, or Windows's exit code.
   std::string exception_type;
   std::string exception_what;
 
@@ -40,5 +40,31 @@ struct exit_status {
     return unknown_exit_code;
   }
 };
+
+/// In words, as part of a sentence: "exited with code 3", "was ended by signal 9 (killed)".
+[[nodiscard]] inline std::string to_string(exit_status const& status) {
+  switch (status.how) {
+    case exit_status::kind::normal: return "exited with code " + std::to_string(status.code);
+    case exit_status::kind::exception:
+      return "was ended by an uncaught " + status.exception_type + ": " + status.exception_what;
+    case exit_status::kind::signal: {
+      char const* meaning = "";
+      switch (status.signal) {  // the numbers that are the same everywhere
+        case 2: meaning = " (interrupted)"; break;
+        case 4: meaning = " (illegal instruction)"; break;
+        case 6: meaning = " (aborted)"; break;
+        case 8: meaning = " (arithmetic fault)"; break;
+        case 9: meaning = " (killed)"; break;
+        case 11: meaning = " (memory fault)"; break;
+        case 15: meaning = " (terminated)"; break;
+        default: break;
+      }
+      return "was ended by signal " + std::to_string(status.signal) + meaning +
+             (status.core_dumped ? ", core dumped" : "");
+    }
+    case exit_status::kind::unknown: break;
+  }
+  return "ended in a way that nobody can tell any more";
+}
 
 }  // namespace polyproc::inline v0_1

@@ -52,6 +52,13 @@ class outcome {
     }
   }
 
+  /// For wait_any.
+  [[nodiscard]] word_wait<typename Backend::template atomic<std::uint32_t>> announce_wait() noexcept {
+    std::uint32_t seen = pending;
+    state_.compare_exchange_strong(seen, parked);
+    return {&state_, parked};
+  }
+
   stored_result<T> take() {
     if (problem_) std::rethrow_exception(problem_);
     return std::move(*value_);
@@ -107,6 +114,10 @@ class basic_future {
   }
 
  private:
+  friend struct detail::wait_access;
+  [[nodiscard]] bool wait_is_over(bool) const { return ready(); }
+  [[nodiscard]] auto announce_wait() const { return need().announce_wait(); }
+
   detail::outcome<T, Backend>& need() const {
     if (!from_)
       throw std::logic_error("polyproc: this future has no outcome to give: it was made empty, moved from, or its value was "

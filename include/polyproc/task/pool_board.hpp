@@ -76,7 +76,7 @@ class pool_board {
   /// After a worker's death: its place as new.
   void reset(std::uint32_t place_number) const noexcept {
     auto& p = at(place_number);
-    arena<Backend>::sweep([&](block_tag const& tag) {
+    arena<Backend>::sweep([&](block_tag const& tag, std::uint64_t) {
       return tag.owner == block_->offset() && tag.number == place_number + 1;
     });
     p.request.block = p.result.block = 0;

@@ -305,7 +305,7 @@ class basic_process_pool {
   }
 
   void start_worker(std::uint32_t i) {
-    process_options options{.name = options_.name + "-" + std::to_string(i + 1), .daemon = true};
+    process_options options{.name = options_.name + "-" + std::to_string(i + 1), .daemon = true, .ignore_interrupt = true};
     basic_process<Backend> made(std::move(options), &detail::serve_pool<Backend>, board_, i);
     made.start(typename basic_process<Backend>::as_worker{});
     workers_[i].process = std::move(made);
