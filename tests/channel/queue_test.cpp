@@ -1,6 +1,8 @@
-#include "support/tidy.hpp"
+#include "process/start_methods.hpp"
+#include "support/stage.hpp"
 
 #include <map>
+#include <numeric>
 
 using namespace std::chrono_literals;
 using polyproc::queue_status;
@@ -36,6 +38,77 @@ void get_and_answer(polyproc::queue<polyproc::queue<int>> mail) {
 
 void wait_for_ever(polyproc::queue<int> q) { (void)q.get(); }
 
+struct turn {
+  polyproc::mutex lock;
+  long next = 0;
+};
+/// Puts the next number while it has the lock, so that numbers and puts have one order.
+void put_in_turn(polyproc::queue<long> q, polyproc::shared<turn> t, int count) {
+  for (int i = 0; i < count; ++i) {
+    std::scoped_lock hold{t->lock};
+    q.put(t->next++);
+  }
+}
+
+void put_batches(polyproc::queue<item> q, int who, int count, int most) {
+  std::vector<item> batch;
+  for (int i = 0; i < count; ++i) {
+    batch.push_back({who, i});
+    if (static_cast<int>(batch.size()) < 1 + i % most && i + 1 < count) continue;
+    q.put_many(batch);
+    batch.clear();
+  }
+}
+
+/// Puts and gets `count` messages, more or less at the same time; the sum of what it got.
+long put_and_get(polyproc::queue<long> q, long first, int count) {
+  long sum = 0;
+  int got = 0;
+  for (int i = 0; i < count; ++i) {
+    q.put(first + i);
+    if (auto const one = q.try_get()) {
+      sum += *one;
+      ++got;
+    }
+  }
+  for (; got < count; ++got) sum += q.get();
+  return sum;
+}
+void sum_up(polyproc::queue<long> q, polyproc::queue<long> sums, long first, int count) {
+  sums.put(put_and_get(q, first, count));
+}
+
+void put_much(polyproc::queue<std::string> q) {
+  for (int i = 0; i < 200; ++i) q.put(std::string(20000, static_cast<char>('a' + i % 26)));
+  q.put(std::string(8 << 20, 'z'));
+}
+
+/// All there is to do with a queue, again and again, at moments that have nothing to do with those of the test.
+void churn_all(polyproc::queue<std::string> q) {
+  std::vector<std::string> const few{"a", std::string(3000, 'b'), std::string(40000, 'c')};
+  for (;;) {
+    q.put_many(few);
+    (void)q.get_many_for(2, 1ms);
+    if (auto leased = q.try_lease()) leased->ack();
+    q.put(few[1]);
+    if (auto leased = q.try_lease()) leased->give_back();
+    auto room = q.reserve(50000);
+    room.elements()[0] = 'r';
+    (void)room.try_commit();
+    if (auto seen = q.try_view()) seen->release();
+    while (q.size() > 3) (void)q.try_get();
+  }
+}
+
+/// Cannot be encoded when it is told so.
+struct stubborn {
+  int number = 0;
+  bool refuses = false;
+};
+struct refused : std::runtime_error {
+  refused() : std::runtime_error("this value does not want to be encoded") {}
+};
+
 void churn_large(polyproc::queue<std::string> q) {
   std::string const text(400000, 'z');
   for (;;) {
@@ -45,6 +118,15 @@ void churn_large(polyproc::queue<std::string> q) {
 }
 
 }  // namespace
+
+template <>
+struct polyproc::codec<stubborn> {
+  static void write(writer& out, stubborn const& value) {
+    out.raw(value.number);
+    if (value.refuses) throw refused();
+  }
+  static stubborn read(reader& in) { return {in.raw<int>(), false}; }
+};
 
 TEST_CASE_METHOD(tidy, "values come out as they went in, in order") {
   polyproc::queue<order> q(10);
@@ -78,6 +160,64 @@ TEST_CASE_METHOD(tidy, "[H36] capacity is exact, and size, empty and full agree 
     CHECK_FALSE(q.get_for(5ms));
   }
   CHECK_THROWS_AS(polyproc::queue<int>(0), std::invalid_argument);
+  CHECK_THROWS_AS(polyproc::queue<int>((std::size_t{1} << 32) + 1), std::invalid_argument);
+  CHECK(polyproc::queue<int>(std::size_t{1} << 32).capacity() == std::size_t{1} << 32);
+}
+
+TEST_CASE_METHOD(tidy, "without a capacity a queue is never full") {
+  polyproc::queue<int> q;
+  CHECK(q.capacity() == std::numeric_limits<std::size_t>::max());
+  for (int i = 0; i < 50000; ++i) {
+    REQUIRE(q.try_put(i));
+    REQUIRE_FALSE(q.full());
+  }
+  CHECK(q.size() == 50000);
+  for (int i = 0; i < 50000; ++i) REQUIRE(q.try_get() == i);
+  CHECK(q.empty());
+}
+
+TEST_CASE_METHOD(tidy, "what came of a put or get can be asked for") {
+  polyproc::queue<int> q(1);
+  auto why = queue_status::closed;
+  CHECK(q.try_put(1, why));
+  CHECK(why == queue_status::success);
+  CHECK_FALSE(q.try_put(2, why));
+  CHECK(why == queue_status::full);
+  CHECK(q.get_for(1h, why) == 1);
+  CHECK(why == queue_status::success);
+  CHECK_FALSE(q.get_for(1ms, why));
+  CHECK(why == queue_status::timeout);
+  CHECK_FALSE(q.try_get(why));
+  CHECK(why == queue_status::empty);
+  CHECK(q.try_put(3));
+  q.close();
+  CHECK_FALSE(q.try_put(4, why));
+  CHECK(why == queue_status::closed);
+  CHECK(q.try_get(why) == 3);
+  CHECK(why == queue_status::success);
+  CHECK_FALSE(q.get_for(1h, why));
+  CHECK(why == queue_status::closed);
+  CHECK_FALSE(q.try_get(why));
+  CHECK(why == queue_status::closed);
+  CHECK_THROWS_AS(q.get_nowait(), polyproc::queue_closed);
+  CHECK_THROWS_AS(q.put_nowait(5), polyproc::queue_closed);
+  CHECK_FALSE(q.put_for(5, 1h));
+}
+
+TEST_CASE_METHOD(tidy, "[H34] a value that cannot be encoded is an exception of put, and nothing is put") {
+  polyproc::queue<stubborn> q(3);
+  CHECK_THROWS_AS(q.put({1, true}), refused);
+  CHECK_THROWS_AS(q.put_for({1, true}, 1h), refused);
+  CHECK_THROWS_AS(q.try_put({1, true}), refused);
+  CHECK(q.empty());
+  // Of many, those before it are put.
+  std::vector<stubborn> const some{{1, false}, {2, false}, {3, true}, {4, false}};
+  CHECK_THROWS_AS(q.put_many(some), refused);
+  CHECK(q.size() == 2);
+  CHECK(q.get().number == 1);
+  CHECK(q.get().number == 2);
+  q.put({5, false});
+  CHECK(q.get().number == 5);
 }
 
 TEST_CASE_METHOD(tidy, "[H37] a closed queue refuses puts, is drained, then says closed") {
@@ -294,4 +434,176 @@ TEST_CASE_METHOD(tidy, "timed forms return in time while somebody who allocates 
   CHECK(worst < 8s);
   p.kill();
   p.join();
+}
+
+TEST_CASE_METHOD(tidy, "[H36] size, empty and full never wait for one who is stopped inside of an operation") {
+  // That they do not take a lock is what counts; where the process is stopped is left to chance, and there are many rounds.
+  polyproc::queue<std::string> q(8);
+  auto p = polyproc::launch(churn_all, q);
+  auto worst = 0ms;
+  for (int round = 0; round < 100; ++round) {
+    std::this_thread::sleep_for(std::chrono::microseconds(100 + 29 * round));
+    REQUIRE(p.ask(polyproc::child_request::stop));
+    auto const took = time_of([&] {
+      for (int i = 0; i < 100; ++i) {
+        auto const size = q.size();
+        if (size > 9 || (size != 0) != !q.empty()) FAIL("size and empty do not agree while nobody does anything");
+        (void)q.full();
+      }
+    });
+    worst = std::max(worst, std::chrono::duration_cast<std::chrono::milliseconds>(took));
+    REQUIRE(p.ask(polyproc::child_request::resume));
+  }
+  INFO("the slowest 300 looks took " << worst.count() << " ms");
+  CHECK(worst < soon);
+  p.kill();
+  p.join();
+}
+
+TEST_CASE_METHOD(tidy, "[H33] timed forms return in time, and nothing is left, after one was killed inside of an operation") {
+  polyproc::queue<std::string> q(8);
+  using arena = polyproc::detail::arena<polyproc::native_backend>;
+  auto const drain = [&] {
+    while (q.try_get() || q.get_for(25ms)) {
+    }
+  };
+  q.put("first");
+  drain();
+  auto const bare = arena::used_bytes();
+  auto worst = 0ms;
+  for (int round = 0; round < 20; ++round) {
+    auto p = polyproc::launch(churn_all, q);
+    std::this_thread::sleep_for(std::chrono::microseconds(500 + 371 * round));
+    p.kill();
+    auto const took = time_of([&] {
+      (void)q.put_for("y", 5ms);
+      (void)q.get_for(5ms);
+      (void)q.try_put("small");
+      (void)q.try_get();
+      (void)q.try_get_many(3);
+      (void)q.try_lease();
+    });
+    worst = std::max(worst, std::chrono::duration_cast<std::chrono::milliseconds>(took));
+    p.join();
+    drain();
+    REQUIRE(q.put_for("still there", soon));
+    REQUIRE(q.get_for(soon) == "still there");
+  }
+  INFO("the slowest round took " << worst.count() << " ms");
+  CHECK(worst < 8s);
+  // What the killed had reserved is found by those who reserve, and the chunk in use is left behind.
+  for (int i = 0; i < 64; ++i) {
+    (void)q.reserve(1);
+    q.put(std::string(1000, 'c'));
+    (void)q.get();
+  }
+  CHECK(arena::sound());
+  CHECK(arena::used_bytes() == bare);
+}
+
+TEST_CASE_METHOD(tidy, "there is one order for all producers") {
+  constexpr int each = 1500;
+  polyproc::queue<long> q(32);
+  polyproc::shared<turn> t;
+  std::vector<polyproc::process> producers;
+  for (int i = 0; i < 4; ++i) producers.push_back(polyproc::launch(put_in_turn, q, t, each));
+  for (long i = 0; i < 4 * each; ++i) REQUIRE(q.get() == i);
+  for (auto& p : producers) {
+    p.join();
+    CHECK(p.exit_code() == 0);
+  }
+  CHECK(q.empty());
+}
+
+TEST_CASE_METHOD(tidy, "many are put and taken in their order, whatever the capacity") {
+  std::vector<int> all(1000);
+  std::iota(all.begin(), all.end(), 0);
+  for (std::size_t const capacity : {1U, 3U, 64U, 1000U}) {
+    polyproc::queue<int> q(capacity);
+    std::thread producer([&] { q.put_many(all); });
+    std::vector<int> got;
+    while (got.size() < all.size()) {
+      auto const some = q.get_many(1 + got.size() % 50);
+      CHECK(!some.empty());
+      CHECK(some.size() <= std::min<std::size_t>(capacity, 1 + got.size() % 50));
+      got.insert(got.end(), some.begin(), some.end());
+    }
+    producer.join();
+    CHECK(got == all);
+    CHECK(q.try_get_many(5).empty());
+    CHECK(q.get_many_for(5, 1ms).empty());
+    q.put_many(std::vector<int>{});
+    CHECK(q.empty());
+    q.put(1);
+    CHECK(q.get_many(0).empty());
+    CHECK(q.get_many(7) == std::vector<int>{1});
+    q.close();
+    CHECK_THROWS_AS(q.get_many(1), polyproc::queue_closed);
+    CHECK_THROWS_AS(q.put_many(all), polyproc::queue_closed);
+    CHECK(q.get_many_for(1, 1h).empty());
+  }
+}
+
+TEST_CASE_METHOD(tidy, "many messages of any size are taken at once, each whole") {
+  polyproc::queue<std::string> q;
+  std::vector<std::string> all;
+  for (std::size_t i = 0; i < 200; ++i) all.push_back(std::string(i * i * 7 % 60000, static_cast<char>('a' + i % 26)));
+  q.put_many(all);
+  CHECK(q.size() == all.size());
+  std::vector<std::string> got;
+  while (got.size() < all.size()) {
+    auto some = q.try_get_many(1000);
+    REQUIRE(!some.empty());
+    for (auto& s : some) got.push_back(std::move(s));
+  }
+  CHECK(got == all);
+}
+
+TEST_CASE_METHOD(tidy, "batches of many producers lose nothing and keep each one's order") {
+  constexpr int each = 3000;
+  polyproc::queue<item> q(40);
+  std::vector<polyproc::process> producers;
+  for (int i = 0; i < 3; ++i) producers.push_back(polyproc::launch(put_batches, q, i, each, 7 + 60 * i));
+  std::map<int, int> next;
+  for (int got = 0; got < 3 * each;) {
+    for (auto const& one : q.get_many(25)) {
+      REQUIRE(one.number == next[one.producer]++);
+      ++got;
+    }
+  }
+  for (auto& p : producers) p.join();
+  CHECK(q.empty());
+}
+
+TEST_CASE_METHOD(tidy, "one to 64 processes put into and get from one queue") {
+  constexpr int each = 50;
+  for (int const count : {1, 2, 8, 64}) {
+    polyproc::queue<long> q(16);
+    polyproc::queue<long> sums;
+    std::vector<polyproc::process> all;
+    for (int i = 0; i < count; ++i) all.push_back(polyproc::launch(sum_up, q, sums, 1000L * i, each));
+    long sum = 0;
+    for (int i = 0; i < count; ++i) sum += sums.get();
+    for (auto& p : all) {
+      p.join();
+      CHECK(p.exit_code() == 0);
+    }
+    long expected = 0;
+    for (long i = 0; i < count; ++i) expected += each * 1000 * i + each * (each - 1) / 2;
+    CHECK(sum == expected);
+    CHECK(q.empty());
+  }
+}
+
+TEST_CASE_METHOD(tidy, "[H32] whoever has put may end, under every start method, and its messages are there") {
+  for (auto const method : start_methods()) {
+    INFO(name_of(method));
+    polyproc::queue<std::string> q;
+    auto p = polyproc::launch({.start = method}, put_much, q);
+    p.join();
+    REQUIRE(p.exit_code() == 0);
+    CHECK(q.size() == 201);
+    for (int i = 0; i < 200; ++i) REQUIRE(q.get() == std::string(20000, static_cast<char>('a' + i % 26)));
+    CHECK(q.get() == std::string(8 << 20, 'z'));
+  }
 }

@@ -1,9 +1,9 @@
 // timeout: 1500
 // alone
 //
-// A process is killed after every single instruction of the operations on queues. See crash_points.hpp.
+// A process is killed after every single instruction of put, get and close. See crash_points.hpp.
 
-#include "crash/crash_points.hpp"
+#include "crash/queue_scene.hpp"
 
 #if defined(POLYPROC_NO_CRASH_POINTS)
 
@@ -11,100 +11,11 @@ TEST_CASE("[H33] a kill at any instruction of a queue") { crash_points_skipped(P
 
 #else
 
-using namespace std::chrono_literals;
+using namespace queue_crash;
 
 namespace {
 
-using queue = polyproc::queue<std::string>;
-using arena = polyproc::detail::arena<polyproc::native_backend>;
-using messages = std::vector<std::string>;
-
-/// No two bytes that are near each other are the same, so that a torn message shows.
-std::string text(std::size_t size, char first) {
-  std::string made(size, ' ');
-  for (std::size_t i = 0; i < size; ++i) made[i] = static_cast<char>(' ' + (static_cast<std::size_t>(first) + i) % 89);
-  return made;
-}
-
-struct kind {
-  char const* name;
-  std::string message;
-};
-kind const in_slot{"small message", text(20, 'm')};
-kind const in_ring{"message in the ring", text(200, 'm')};
-kind const in_block{"message in a block", text(70000, 'm')};
-kind const* const kinds[] = {&in_slot, &in_ring, &in_block};
-
-std::string const first = text(10, 'a');
-std::string const third = text(30, 'c');
-
-struct scene {
-  queue q{4};
-  std::size_t bare = arena::used_bytes();  // without messages
-  messages seen;                           // in the order in which they were taken
-  bool third_is_in = false;
-  std::optional<std::string> slept;  // what the sleeper got
-  std::atomic<bool> put_asleep{false};
-  std::unique_ptr<crash_sleeper> sleeper;
-
-  explicit scene(messages const& before = {}) {
-    for (auto const& m : before) q.put(m);
-  }
-  scene(scene&& other) noexcept : q(std::move(other.q)), bare(other.bare) {}
-};
-
-void take_all(scene& s) {
-  while (auto m = s.q.get_for(0ms)) s.seen.push_back(std::move(*m));
-}
-
-/// The queue is empty. Messages of every kind go through as ever, and no memory is left behind.
-void as_ever(scene& s, crash_point& at) {
-  at.expect(s.q.empty(), "something is left in the queue");
-  for (auto const* const k : kinds) {
-    at.expect(s.q.put_for(k->message, crash_limit), "a later put fails");
-    at.expect(s.q.get_for(crash_limit) == k->message, "a later get fails");
-  }
-  at.expect(arena::used_bytes() == s.bare, "a block is left over");
-}
-
-/// What was taken is `least`, with or without the message that the killed process put or took, at that place.
-void balance(scene const& s, crash_point& at, messages least, std::string const& perhaps, std::size_t place,
-             char const* note) {
-  if (s.seen == least) return;
-  least.insert(least.begin() + static_cast<std::ptrdiff_t>(place), perhaps);
-  at.expect(s.seen == least, "the books do not balance");
-  at.note(note);
-}
-
-/// [first], the killed one's message or not, third.
-crash_case<scene> put_case(kind const& k) {
-  return {.name = std::string("put a ") + k.name,
-          .setup = [] { return scene({first}); },
-          .operation = [&k](scene& s) { s.q.put(k.message); },
-          .survive =
-              [&k](scene& s, crash_point& at) {
-                at.expect(s.q.put_for(third, crash_limit), "the next put fails");
-                take_all(s);
-                balance(s, at, {first, third}, k.message, 1, "left the message whole");
-                as_ever(s, at);
-              }};
-}
-
-/// The killed one's message or not, third.
-crash_case<scene> get_case(kind const& k) {
-  return {.name = std::string("get a ") + k.name,
-          .setup = [&k] { return scene({k.message, third}); },
-          .operation = [](scene& s) { (void)s.q.get(); },
-          .survive =
-              [&k](scene& s, crash_point& at) {
-                auto next = s.q.get_for(crash_limit);
-                at.expect(next.has_value(), "the next get fails");
-                if (next) s.seen.push_back(std::move(*next));
-                take_all(s);
-                balance(s, at, {third}, k.message, 0, "left the message");
-                as_ever(s, at);
-              }};
-}
+kind const room_for_four{"", "", 4};
 
 /// For `begun`: somebody sleeps in get, or in a put of `third` into a full queue.
 void sleep_in_get(scene& s) {
@@ -125,7 +36,7 @@ TEST_CASE_METHOD(tidy, "[H33] queue: a kill at any instruction of a get takes at
 }
 
 TEST_CASE_METHOD(tidy, "[H33] queue: a producer that nobody has waited for yet is dead all the same") {
-  auto dead = put_case(in_slot);
+  auto dead = put_case(in_place);
   dead.name += ", by a zombie";
   dead.zombie = true;
   crash_points(dead).check();
@@ -137,17 +48,20 @@ TEST_CASE_METHOD(tidy, "[H33] queue: a stopped producer holds up producers only,
     stopped.name += ", stopped there";
     stopped.while_stopped = [](scene& s, crash_point& at) {
       auto const size = s.q.size();
-      at.expect(size == 1 || size == 2, "the size is wrong");
-      auto got = s.q.get_for(crash_limit);
-      at.expect(got == first, "consumers are held up");
-      if (got) s.seen.push_back(std::move(*got));
+      at.expect(size == s.before.size() || size == s.before.size() + 1, "the size is wrong");
+      at.expect(!s.q.empty() && !s.q.full(), "the queue is neither empty nor full");
+      for (auto const& m : s.before) {
+        auto got = s.q.get_for(crash_limit);
+        at.expect(got == m, "consumers are held up");
+        if (got) s.seen.push_back(std::move(*got));
+      }
       s.third_is_in = s.q.put_for(third, 5ms);
       if (!s.third_is_in) at.note("held up producers");
     };
     stopped.survive = [k](scene& s, crash_point& at) {
       if (!s.third_is_in) at.expect(s.q.put_for(third, crash_limit), "the next put fails");
       take_all(s);
-      balance(s, at, {first, third}, k->message, 1, "left the message whole");
+      balance(s, at, plus(s.before, {third}), {k->message}, s.before.size(), "left the message whole");
       as_ever(s, at);
     };
     crash_points(stopped).check();
@@ -155,11 +69,13 @@ TEST_CASE_METHOD(tidy, "[H33] queue: a stopped producer holds up producers only,
 }
 
 TEST_CASE_METHOD(tidy, "[H33] queue: a stopped consumer holds up consumers only, and their deadlines hold") {
-  for (auto const* const k : {&in_slot, &in_block}) {
+  for (auto const* const k : {&in_place, &over_the_end, &out_of_block, &large}) {
     auto stopped = get_case(*k);
     stopped.name += ", stopped there";
     stopped.while_stopped = [](scene& s, crash_point& at) {
       at.expect(s.q.put_for(third, crash_limit), "producers are held up");
+      at.expect(s.q.size() == 2 || s.q.size() == 3, "the size is wrong");
+      at.expect(!s.q.empty() && !s.q.full(), "the queue is neither empty nor full");
       if (auto got = s.q.get_for(5ms))
         s.seen.push_back(std::move(*got));
       else
@@ -167,7 +83,7 @@ TEST_CASE_METHOD(tidy, "[H33] queue: a stopped consumer holds up consumers only,
     };
     stopped.survive = [k](scene& s, crash_point& at) {
       take_all(s);
-      balance(s, at, {third, third}, k->message, 0, "left the message");
+      balance(s, at, {third, third}, {k->message}, 0, "left the message");
       as_ever(s, at);
     };
     crash_points(stopped).check();
@@ -180,16 +96,16 @@ TEST_CASE_METHOD(tidy, "[H33] queue: one that is stopped in a large put does not
     scene other;
   };
   crash_points(crash_case<two>{
-                   .name = "put a message in a block, stopped there, other queues",
+                   .name = "put a large message, stopped there, other queues",
                    .setup = [] { return two{scene(), scene()}; },
-                   .operation = [](two& t) { t.mine.q.put(in_block.message); },
+                   .operation = [](two& t) { t.mine.q.put(large.message); },
                    .while_stopped =
                        [](two& t, crash_point& at) {
-                         if (!t.other.q.put_for(in_block.message, 5ms)) {
+                         if (!t.other.q.put_for(large.message, 5ms)) {
                            at.note("kept the arena's books");
                            return;
                          }
-                         at.expect(t.other.q.get_for(crash_limit) == in_block.message, "the message is not there");
+                         at.expect(t.other.q.get_for(crash_limit) == large.message, "the message is not there");
                        },
                    .survive =
                        [](two& t, crash_point& at) {
@@ -203,7 +119,7 @@ TEST_CASE_METHOD(tidy, "[H33] queue: one that is stopped in a large put does not
 }
 
 TEST_CASE_METHOD(tidy, "[H33] queue: a kill at any instruction of a put while a consumer is asleep") {
-  auto wakes = put_case(in_slot);
+  auto wakes = put_case(in_place);
   wakes.name += ", a consumer asleep";
   wakes.setup = [] { return scene(); };
   wakes.begun = sleep_in_get;
@@ -217,7 +133,7 @@ TEST_CASE_METHOD(tidy, "[H33] queue: a kill at any instruction of a put while a 
     at.expect(s.slept.has_value(), "the sleeper has got nothing");
     if (s.slept) s.seen.push_back(*s.slept);
     take_all(s);
-    balance(s, at, helped ? messages{third} : messages{}, in_slot.message, 0, "put the message");
+    balance(s, at, helped ? messages{third} : messages{}, {in_place.message}, 0, "put the message");
     at.expect(helped || !s.seen.empty(), "nothing was put");
     as_ever(s, at);
   };
@@ -225,9 +141,9 @@ TEST_CASE_METHOD(tidy, "[H33] queue: a kill at any instruction of a put while a 
 }
 
 TEST_CASE_METHOD(tidy, "[H33] queue: a kill at any instruction of a get while a producer is asleep") {
-  auto wakes = get_case(in_slot);
+  auto wakes = get_case(in_place);
   wakes.name += ", a producer asleep";
-  wakes.setup = [] { return scene({in_slot.message, first, first, first}); };
+  wakes.setup = [] { return scene(room_for_four, {in_place.message, first, first, first}); };
   wakes.begun = sleep_in_put;
   wakes.survive = [](scene& s, crash_point& at) {
     if (s.q.size() == 3) at.note("left the room to a sleeper");
@@ -236,7 +152,7 @@ TEST_CASE_METHOD(tidy, "[H33] queue: a kill at any instruction of a get while a 
     if (!s.sleeper->ended()) return;
     at.expect(s.put_asleep, "the sleeper could not put");
     take_all(s);
-    balance(s, at, {first, first, first, third}, in_slot.message, 0, "left the message");
+    balance(s, at, {first, first, first, third}, {in_place.message}, 0, "left the message");
     as_ever(s, at);
   };
   crash_points(wakes).check();
@@ -247,7 +163,7 @@ TEST_CASE_METHOD(tidy, "[H33] queue: a kill at any instruction of close, with sl
     messages const before(full ? 4 : 0, first);
     crash_points(crash_case<scene>{
                      .name = full ? "close, a producer asleep" : "close, a consumer asleep",
-                     .setup = [&] { return scene(before); },
+                     .setup = [&] { return scene(room_for_four, before); },
                      .begun = full ? sleep_in_put : sleep_in_get,
                      .operation = [](scene& s) { s.q.close(); },
                      .survive =
@@ -278,12 +194,12 @@ TEST_CASE_METHOD(tidy, "crash points find a ring that commits before it copies")
       .operation =
           [](bad& b) {
             auto const n = b->put.fetch_add(1);
-            std::memcpy(b->data[n % 4], in_ring.message.data(), in_ring.message.size());
+            std::memcpy(b->data[n % 4], over_the_end.message.data(), over_the_end.message.size());
           },
       .survive =
           [](bad& b, crash_point& at) {
             if (b->put == 0) return;
-            at.expect(std::string(b->data[0], in_ring.message.size()) == in_ring.message, "the message is torn");
+            at.expect(std::string(b->data[0], over_the_end.message.size()) == over_the_end.message, "the message is torn");
           },
       .whole = true});
   if (report.skipped) return;

@@ -1,0 +1,151 @@
+// timeout: 200
+// Queues that unrelated programs find by name.
+
+#include "process/start_methods.hpp"
+
+#include <polyproc/channel/named_queue.hpp>
+
+using namespace std::chrono_literals;
+using polyproc::process;
+using polyproc::process_options;
+using texts = polyproc::named_queue<std::string>;
+
+namespace {
+
+std::string fresh_name() {
+  static int next = 0;
+  return "nqueue-" + std::to_string(polyproc::native_backend::current_pid()) + "-" + std::to_string(next++);
+}
+struct removed_at_end {
+  std::string name;
+  ~removed_at_end() { texts::remove(name); }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(tidy, "named_queue: create, open, open or create, remove; what is not there or there already is said") {
+  auto const name = fresh_name();
+  removed_at_end const end{name};
+  CHECK(!texts::try_open(name));
+  CHECK_THROWS_AS(texts::open(name), std::system_error);
+  auto q = texts::create(name, {.capacity = 3, .memory = 100000});
+  CHECK_THROWS_AS(texts::create(name), std::system_error);
+  auto other = texts::open(name);
+  CHECK(other == q);
+  CHECK(other.capacity() == 3);
+  CHECK(other.memory() == 100000);
+  CHECK(texts::open_or_create(name, {.capacity = 50}).capacity() == 3);
+  CHECK(other.name() == name);
+  CHECK_THROWS_AS(polyproc::named_queue<int>::open(name), polyproc::handle_error);
+  q.put("a");
+  q.put("b");
+  q.put("c");
+  CHECK(other.full());
+  CHECK_FALSE(other.try_put("d"));
+  CHECK(other.get() == "a");
+  texts::remove(name);
+  CHECK(q.get() == "b");  // those who have it open keep it
+  CHECK_THROWS_AS(texts::create(fresh_name(), {.memory = 100}), std::invalid_argument);
+  CHECK_THROWS_AS(texts::create("no/name"), std::invalid_argument);
+}
+
+TEST_CASE_METHOD(tidy, "named_queue: messages of all sizes that its memory holds; it is full when that is used up, and none is lost") {
+  auto const name = fresh_name();
+  removed_at_end const end{name};
+  auto q = texts::create(name, {.memory = 200000});
+  CHECK_THROWS_AS(q.put(std::string(300000, 'x')), std::length_error);
+  std::vector<std::string> sent;
+  for (std::size_t size = 1;; size = size * 3 % 50021) {
+    std::string const text(size, static_cast<char>('a' + sent.size() % 26));
+    if (!q.try_put(text)) break;
+    sent.push_back(text);
+    REQUIRE(sent.size() < 100000);
+  }
+  CHECK(sent.size() > 5);
+  CHECK(q.size() == sent.size());
+  CHECK_FALSE(q.put_for(std::string(60000, 'z'), 20ms));
+  std::thread later([&] {
+    for (auto const& text : sent) CHECK(q.get() == text);
+  });
+  q.put(std::string(60000, 'z'));  // waits until there is room
+  later.join();
+  CHECK(q.get().size() == 60000);
+  for (int i = 0; i < 1000; ++i) {  // memory comes back
+    q.put(std::string(40000, 'y'));
+    REQUIRE(q.get().size() == 40000);
+  }
+}
+
+TEST_CASE_METHOD(tidy, "named_queue: when all its users were killed the next one finds a sound queue with its messages") {
+  if (!polyproc::native_backend::named_survives) return;
+  for (int round = 0; round < 10; ++round) {
+    auto const name = fresh_name();
+    removed_at_end const end{name};
+    shared_notes n;
+    {
+      auto made = texts::create(name);
+      made.put("first");
+    }
+    auto const use = [](std::string const& called, shared_notes s) {
+      auto q = texts::open(called);
+      for (int i = 0;; ++i) {
+        q.put("message " + std::to_string(i) + std::string(static_cast<std::size_t>(i * 37 % 30000), '.'));
+        s->count += 1;
+        if (i > 5) (void)q.get();
+      }
+    };
+    std::vector<process> all;
+    for (int i = 0; i < 3; ++i) all.emplace_back(use, name, n);
+    for (auto& p : all) p.start();
+    while (n->count < 30 + round) std::this_thread::sleep_for(1ms);
+    for (auto& p : all) p.kill();
+    for (auto& p : all) p.join();
+    auto q = texts::open(name);
+    std::size_t left = 0;
+    for (auto const size = q.size(); left < size; ++left) {
+      auto const m = q.try_get();
+      REQUIRE(m);
+      CHECK((*m == "first" || m->rfind("message ", 0) == 0));
+    }
+    CHECK(q.empty());
+    q.put("as ever");
+    CHECK(q.get() == "as ever");
+  }
+}
+
+TEST_CASE_METHOD(tidy, "named_queue: what means nothing to a stranger is refused by put, and nothing is put") {
+  auto const name = fresh_name();
+  struct removed {
+    std::string called;
+    ~removed() { polyproc::named_queue<polyproc::shared<int>>::remove(called); }
+  } const end{name};
+  auto q = polyproc::named_queue<polyproc::shared<int>>::create(name);
+  CHECK_THROWS_AS(q.put(polyproc::shared<int>{}), polyproc::handle_error);
+  CHECK_THROWS_AS(q.put_many(std::vector<polyproc::shared<int>>(2)), polyproc::handle_error);
+  CHECK(q.empty());
+}
+
+TEST_CASE_METHOD(tidy, "named_queue: a handle travels, leases go back, processes talk through it") {
+  for (auto const method : start_methods()) {
+    CAPTURE(name_of(method));
+    auto const name = fresh_name();
+    removed_at_end const end{name};
+    auto q = texts::create(name);
+    shared_notes n;
+    process p{process_options{.start = method},
+              [](texts t, shared_notes s) {
+                auto const held = t.lease();
+                t.put("got " + *held);
+                s->count = 1;
+                until(s->a, 1);
+              },
+              q, n};
+    p.start();
+    q.put("hello");
+    until(n->count, 1);
+    CHECK(q.get() == "got hello");
+    p.kill();
+    CHECK(q.get() == "hello");
+    p.join();
+  }
+}
