@@ -2,14 +2,27 @@
 #pragma once
 
 #include <polyproc/backend/native.hpp>
+#include <polyproc/channel/auth_key.hpp>
+#include <polyproc/channel/connection.hpp>
+#include <polyproc/channel/fifo.hpp>
+#include <polyproc/channel/joinable_queue.hpp>
+#include <polyproc/channel/listener.hpp>
+#include <polyproc/channel/local_queue.hpp>
+#include <polyproc/channel/named_queue.hpp>
+#include <polyproc/channel/pipe.hpp>
 #include <polyproc/channel/queue.hpp>
+#include <polyproc/channel/stream.hpp>
+#include <polyproc/channel/wait_any.hpp>
 #include <polyproc/memory/offset_ptr.hpp>
 #include <polyproc/memory/shared.hpp>
 #include <polyproc/memory/shared_array.hpp>
 #include <polyproc/memory/shared_heap.hpp>
 #include <polyproc/memory/shared_segment.hpp>
+#include <polyproc/process/fork.hpp>
 #include <polyproc/process/init.hpp>
 #include <polyproc/process/process.hpp>
+#include <polyproc/process/process_ref.hpp>
+#include <polyproc/process/this_process.hpp>
 #include <polyproc/sync/barrier.hpp>
 #include <polyproc/sync/condition_variable.hpp>
 #include <polyproc/sync/event.hpp>
