@@ -64,6 +64,9 @@ class way:
         self.name, self.compiler, self.flags, self.before, self.suffix = name, compiler, flags, list(before), suffix
 
     def build(self, where, example):
+        if self.name == "native" and house.built_example(example):
+            shutil.copy(house.built_example(example), self.program(where, example))
+            return True, ""
         # In two steps, so that ccache, where it is, can help.
         source = os.path.join(house.ROOT, "examples", example + ".cpp")
         thing = os.path.join(where, f"{example}-{self.name}.o")
@@ -92,6 +95,18 @@ class way:
         # Wine tells of the fault that is part of the show.
         done.stdout = re.sub(r"^wine: .*\n", "", done.stdout.replace("\r\n", "\n"), flags=re.M)
         return done
+
+
+def ways(book):
+    """Those that are here; the book is told of those that are not."""
+    found = [way("native", house.gcc(), ["-pthread"]), way("posix", house.gcc(), ["-pthread", "-DPOLYPROC_BACKEND_POSIX"])]
+    if not house.mingw():
+        book.skip("mingw-w64", "x86_64-w64-mingw32-g++ is not here")
+    elif not wine() or "WINEPREFIX" not in os.environ:
+        book.skip("mingw-w64", "Wine is not here, or has no WINEPREFIX (tools/test sets one up)")
+    else:
+        found.append(way("mingw", house.mingw(), [], before=[wine()], suffix=".exe"))
+    return found
 
 
 def said(done):
@@ -290,25 +305,19 @@ def main():
     if not house.gcc():
         book.skip("the examples", "g++ is not here")
         book.finish()
-    ways = [way("native", house.gcc(), ["-pthread"]), way("posix", house.gcc(), ["-pthread", "-DPOLYPROC_BACKEND_POSIX"])]
-    if not house.mingw():
-        book.skip("mingw-w64", "x86_64-w64-mingw32-g++ is not here")
-    elif not wine() or "WINEPREFIX" not in os.environ:
-        book.skip("mingw-w64", "Wine is not here, or has no WINEPREFIX (tools/test sets one up)")
-    else:
-        ways.append(way("mingw", house.mingw(), [], before=[wine()], suffix=".exe"))
+    available = ways(book)
     with tempfile.TemporaryDirectory() as where:
         os.mkdir(os.path.join(where, "tmp"))
         book.check_all([(f"{w.name}: {e} compiles without a warning", lambda w=w, e=e: w.build(where, e))
-                        for e in EXAMPLES for w in ways])
+                        for e in EXAMPLES for w in available])
         if book.failed:
             book.finish()
         before = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
         # They sleep most of the time, and each has files of its own.
-        with concurrent.futures.ThreadPoolExecutor(len(ways)) as pool:
+        with concurrent.futures.ThreadPoolExecutor(len(available)) as pool:
             rooms = []
-            for w in ways:
-                others = [o for o in ways[:2] if o is not w and not w.suffix]
+            for w in available:
+                others = [o for o in available[:2] if o is not w and not w.suffix]
                 rooms.append(pool.submit(check_all, book, w, where, others))
             for room in rooms:
                 room.result()

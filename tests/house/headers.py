@@ -18,8 +18,9 @@ import house  # noqa: E402
 
 def main():
     book = house.book()
-    unix_only = {"polyproc/backend/linux.hpp", "polyproc/backend/posix.hpp", "polyproc/backend/unix_common.hpp"}
-    windows_only = {"polyproc/backend/win32.hpp", "polyproc/backend/win32_api.hpp"}
+    floor = [f"polyproc/backend/{name}" for name in sorted(os.listdir(os.path.join(house.INCLUDE, "polyproc", "backend")))]
+    unix_only = {h for h in floor if h.split("/")[-1].startswith(("unix_", "linux", "posix"))}
+    windows_only = {h for h in floor if h.split("/")[-1].startswith("win32")}
     ways = []  # name, compiler, flags, headers that are not for it
     native = [("g++", house.gcc())] if house.gcc() else []
     native += house.clangs()

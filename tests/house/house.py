@@ -60,6 +60,17 @@ def clangs():
     return found
 
 
+def built_example(name):
+    """An example as the build tree has it, compiled with all warnings as errors; None, where it is older than any source."""
+    program = os.path.join(os.environ.get("POLYPROC_EXAMPLES", ""), name)
+    if not os.path.isabs(program) or not os.path.exists(program):
+        return None
+    made = os.path.getmtime(program)
+    sources = [os.path.join(folder, n) for top in (INCLUDE, os.path.join(ROOT, "examples"))
+               for folder, _, names in os.walk(top) for n in names]
+    return program if all(os.path.getmtime(s) < made for s in sources) else None
+
+
 def strip_code(text, strings=True):
     """The code without comments and, with `strings`, without what string and character literals say. Lines stay."""
     pattern = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|(?<![0-9A-Za-z_])\'(?:\\.|[^\'\\\n])+\'', re.S)

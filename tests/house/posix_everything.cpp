@@ -30,6 +30,12 @@ using backend = polyproc::native_backend;
 
 // Every member of what the Unix backends share, called or not.
 template struct polyproc::detail::unix_common<backend>;
+template struct polyproc::detail::unix_children<backend>;
+template struct polyproc::detail::unix_server<backend>;
+#if defined(POLYPROC_BACKEND_POSIX)
+// Not called: it runs the ps command, which has ways of its own.
+template struct polyproc::detail::posix_processes<backend>;
+#endif
 
 namespace {
 
@@ -74,7 +80,9 @@ void use_backend() {
   backend::at_fork_child([] {});
   (void)backend::environment("HOME");
   for (bool const daemon : {false, true}) {
-    auto child = backend::start_fork(daemon);
+    polyproc::child_start<int, -1> start;
+    start.daemon = daemon;
+    auto child = backend::start_fork(start);
     if (!child) {
       backend::atomic<std::uint32_t> word{0};
       backend::wait(word, 0, backend::now() + 1h);
@@ -85,7 +93,6 @@ void use_backend() {
       must(backend::ask(*child, what), "ask");
     must(backend::await_end(*child, backend::now() + 10s), "await_end");
     must(backend::reap(*child).value == 9, "reap");
-    (void)backend::read_report(*child);
     backend::release(*child);
   }
   backend::atomic<std::uint32_t> word{0};
@@ -96,6 +103,49 @@ void use_backend() {
   }};
   while (word == 0) backend::wait(word, 0, backend::now() + 1s);
   waker.join();
+}
+
+void upper(polyproc::stream s) {
+  while (auto line = s.read_line()) s.write("UPPER " + *line + "\n");
+}
+void call(polyproc::endpoint where) {
+  auto c = polyproc::connect<int, std::string>(where);
+  c.send(7);
+  must(c.recv() == "seven", "connection");
+}
+
+void use_streams() {
+  auto const name = "posix-everything-" + std::to_string(backend::current_pid());
+  for (auto const method :
+       {polyproc::start_method::spawn, polyproc::start_method::fork, polyproc::start_method::forkserver}) {
+    auto [here, there] = polyproc::stream::pair();
+    polyproc::process p{{.start = method}, upper, std::move(there)};
+    p.start();
+    here.write("x\n");
+    must(here.read_line_for(10s) == "UPPER x", "stream");
+    here.close_write();
+    p.join();
+  }
+  for (auto const& where : {polyproc::local_address(name), polyproc::tcp("", 0)}) {
+    polyproc::listener l(where);
+    polyproc::process p{call, l.address()};
+    p.start();
+    auto c = l.accept<std::string, int>();
+    must(c.recv() == 7, "connection");
+    c.send("seven");
+    p.join();
+    must(p.exit_code() == 0, "client");
+    auto s = polyproc::connect_stream(l.address());
+    must(s.is_open() && !l.accept_stream().poll(), "raw connection");
+  }
+  must(polyproc::fifo::create(name) && !polyproc::fifo::create(name), "fifo");
+  must(!polyproc::fifo::open_writer_for(name, 5ms), "a fifo without a reader");
+  {
+    auto r = polyproc::fifo::open_reader(name);
+    polyproc::fifo::open_writer(name).write("x");
+    must(r.read_all() == "x", "fifo");
+  }
+  must(polyproc::fifo::remove(name), "fifo");
 }
 
 void use_library() {
@@ -128,6 +178,32 @@ void use_library() {
   waiter.join();
   must(waiter.exit_code() == -9, "kill");
 
+  for (auto const method :
+       {polyproc::start_method::spawn, polyproc::start_method::fork, polyproc::start_method::forkserver}) {
+    std::atomic<int> told{0};
+    polyproc::process other{{.start = method,
+                             .group = true,
+                             .ignore_interrupt = true,
+                             .output = polyproc::child_stream::null(),
+                             .error = polyproc::child_stream::as_output(),
+                             .directory = "/",
+                             .environment = {{"POLYPROC_HOUSE", "1"}},
+                             .priority = 1},
+                            square, 7L};
+    other.start();
+    other.on_exit([&](polyproc::exit_status const& s) { told = s.success() ? 1 : 2; });
+    auto const ref = other.ref();
+    must(ref.join_for(60s), "join of a reference");
+    while (told == 0) backend::yield();
+    must(told == 1, "callback");
+  }
+  if (auto const child = polyproc::fork()) {
+    auto const ended = polyproc::wait();
+    must(ended && ended->status.code == 3, "wait");
+  } else {
+    polyproc::this_process::exit(polyproc::this_process::parent()->is_alive() ? 3 : 4);
+  }
+
   polyproc::process_pool pool{2};
   must(pool.submit(square, 7L).get() == 49, "pool");
   pool.close();
@@ -140,6 +216,7 @@ int main(int argc, char** argv) {
   polyproc::init(argc, argv);
   use_backend();
   use_library();
+  use_streams();
   return 0;
 }
 #endif

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""The model's scenarios see what they are meant to see: queues with one line wrong each are looked at, and all are caught.
+
+Each mutant is the text of channel/queue_core.hpp with a few words replaced, under a name of its own; all are compiled into
+one program. A replacement whose text is not there any more is an error: adapt it.
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+import house
+
+# What such a queue does, [what is replaced, by what ...], the traffic it is looked at with, and the explorer's bounds.
+LEASES = "{.each = 2, .capacity = 2, .lease = true}"
+TWO_LEASES = "{.consumers = 2, .each = 2, .capacity = 2, .lease = true}"
+DEATHS = "{.preemptions = 1}"
+ALL_LIVE = "{.preemptions = 1, .deaths = 0}"
+MUTANTS = [
+    ("commits before the record is written", [
+        "      copy(to + 8, message);\n",
+        "      late_to_ = to + 8;\n      late_ = message;\n",
+        "      blocks_ = 0;\n      return queue_status::success;",
+        "      copy(late_to_, late_);\n      blocks_ = 0;\n      return queue_status::success;",
+        "    unsigned blocks_ = 0;\n",
+        "    unsigned blocks_ = 0;\n    std::byte* late_to_ = nullptr;\n    std::span<std::byte const> late_;\n",
+    ], "{.each = 2, .capacity = 1}", DEATHS),
+    ("changes the position that holds", [
+        "      h_.tail_at[(tail_ >> 1 & 1) ^ 1] = at_;",
+        "      h_.tail_at[0] = h_.tail_at[1] = at_;",
+    ], "{.each = 2, .capacity = 2}", DEATHS),
+    ("takes before it has copied", [
+        "    copy(into.resize(f.bytes.size()), f.bytes);\n    g.take(f.block);\n    g.commit(until);",
+        "    g.take(f.block);\n    g.commit(until);\n    copy(into.resize(f.bytes.size()), f.bytes);",
+    ], "{.each = 2, .capacity = 2, .size = 2000}", "{.preemptions = 2, .deaths = 0}"),
+    ("uses a chunk again that is still read", [
+        "h_.own_serial[i] < consumers ||",
+        "h_.own_serial[i] <= consumers ||",
+    ], "{.each = 5, .capacity = 8, .chunk = 48}", DEATHS),
+    ("says that a chunk is free before the get counts", [
+        "      h_.head.store((head_ + (taken_ << 1)) ^ 1);\n",
+        "      h_.head_serial.store(at_.serial, std::memory_order_release);\n"
+        "      h_.head.store((head_ + (taken_ << 1)) ^ 1);\n",
+    ], "{.each = 8, .capacity = 8, .chunk = 48}", DEATHS),
+    ("enters a lease when the message is taken", [
+        "    e.word.store(word);\n    head_->holds.fetch_add(1);\n    g.take(0);\n    g.commit(until);",
+        "    g.take(0);\n    g.commit(until);\n    e.word.store(word);\n    head_->holds.fetch_add(1);",
+    ], LEASES, DEATHS),
+    ("counts a lease whose message was not taken", [
+        "      if (e.number > taken) {",
+        "      if (e.number > taken + 1) {",
+    ], LEASES, DEATHS),
+    ("gives back and says it to nobody", [
+        "    entry_at(h.entry).word.store(is_returned);\n    head_->unsettled.store(1);",
+        "    entry_at(h.entry).word.store(is_returned);",
+    ], TWO_LEASES, ALL_LIVE),
+    ("believes for ever that something came back", [
+        "      if (head_->unsettled.load() != 0) head_->unsettled.store(0);\n      return std::nullopt;",
+        "      return std::nullopt;",
+    ], TWO_LEASES, ALL_LIVE),
+    ("sweeps a block that is held", [
+        "              return !is_held_block(offset);",
+        "              return true;",
+    ], TWO_LEASES, DEATHS),
+    ("says closed before the dead were asked after", [
+        "          if (head_->holds.load() != 0) tidy_holds(until, true);\n",
+        "",
+    ], "{.each = 2, .capacity = 2, .lease = true, .close_first = true}", DEATHS),
+    ("forgets the copy of one that died in a lease", [
+        "    head_->litter.store(1);  // a copy for a hold",
+        "    // a copy for a hold",
+    ], LEASES, DEATHS),
+    ("frees the block before the entry", [
+        "    e.word.store(is_free);\n    drop(block, until);",
+        "    drop(block, until);\n    e.word.store(is_free);",
+    ], "{.each = 2, .capacity = 2, .size = 2000, .lease = true}", DEATHS),
+    ("owns a reserved block only after the put", [
+        "      if (!p.write_elsewhere(block, skip, size, until) || !p.own(block, until)) return queue_status::timeout;\n"
+        "      given = true;\n      return p.commit();",
+        "      if (!p.write_elsewhere(block, skip, size, until)) return queue_status::timeout;\n"
+        "      given = true;\n      auto const s = p.commit();\n      p.own(block, until);\n      return s;",
+    ], "{.consumers = 0, .each = 1, .capacity = 1, .size = 2000, .reserve = true}", DEATHS),
+    ("leaves what a dead producer allocated", [
+        "        repairing_hold<Backend> hold{head_->put_lock, until, [&] { repair_put(until); }};",
+        "        repairing_hold<Backend> hold{head_->put_lock, until, [&] {}};",
+    ], "{.each = 1, .capacity = 1, .size = 2000}", DEATHS),
+]
+
+
+def mutant(text, number, changes):
+    begin = text.index("template <memory_backend Backend, class Store = family_store<Backend>>\nclass queue_core {")
+    end = text.index("}  // namespace polyproc::inline v0_1::detail", begin)
+    made = text[begin:end]
+    for old, new in zip(changes[::2], changes[1::2]):
+        if made.count(old) != 1:
+            sys.exit(f"queue_mutants.py: {made.count(old)} times in queue_core.hpp, not once: {old!r}")
+        made = made.replace(old, new)
+    return re.sub(r"\bqueue_core\b", f"queue_core_{number}", made)
+
+
+def main():
+    compiler = house.gcc()
+    if not compiler or not sys.platform.startswith("linux"):
+        print("SKIPPED: no g++ here")
+        return house.SKIPPED
+    text = house.read(os.path.join(house.INCLUDE, "polyproc", "channel", "queue_core.hpp"))
+    parts = ['#include "model/queue_traffic.hpp"', "namespace polyproc::inline v0_1::detail {"]
+    parts += [mutant(text, i, changes) for i, (_, changes, _, _) in enumerate(MUTANTS)]
+    parts += ["}", "namespace {", "int escaped = 0;",
+              "template <class Core>", "void look(char const* what, traffic_plan p, model::bounds b) {",
+              "  traffic<Core> t(p);", "  b.after = true;", "  b.time = 20s;",
+              "  auto const r = model::explorer::get().run(b, t);",
+              "  if (r.failure.empty()) ++escaped;",
+              '  std::printf("a queue that %s: %s after %llu runs: %s\\n", what, r.failure.empty() ? "NOT FOUND" : "found",',
+              "              static_cast<unsigned long long>(r.runs), r.failure.substr(0, r.failure.find('\\n')).c_str());",
+              "  std::fflush(stdout);", "}", "}", "int main() {"]
+    for i, (what, _, plan, bounds) in enumerate(MUTANTS):
+        parts.append(f'  look<polyproc::detail::queue_core_{i}<model_backend, queue_store>>("{what}", {plan}, {bounds});')
+    parts += ["  return escaped;", "}"]
+    with tempfile.TemporaryDirectory() as there:
+        source, program = os.path.join(there, "mutants.cpp"), os.path.join(there, "mutants")
+        with open(source, "w", encoding="utf-8") as file:
+            file.write("\n".join(parts) + "\n")
+        tests = os.path.join(house.ROOT, "tests")
+        subprocess.run([compiler, "-std=c++20", "-O1", "-w", "-I", house.INCLUDE, "-I", tests, source, "-o", program,
+                        "-pthread"], check=True)
+        escaped = subprocess.run([program], check=False, timeout=500).returncode
+    print(f"{len(MUTANTS)} mutants, {escaped} not found")
+    return 1 if escaped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+// Nothing: the build compiles the header that most tests share with it, once.
