@@ -4,6 +4,7 @@
 #include "limit/futex_lock.hpp"
 #include "peers/boost_mutex.hpp"
 #include "peers/pthread_mutex.hpp"
+#include "support/on_processor.hpp"
 
 #include <polyproc/polyproc.hpp>
 
@@ -46,28 +47,6 @@ struct our_mutex {
 using ours = our_mutex<polyproc::waiting::adaptive>;
 using ours_block = our_mutex<polyproc::waiting::block>;
 using ours_spin = our_mutex<polyproc::waiting::spin>;
-
-/// This process, and those it forks, on one processor for a while; the index is taken round the usable ones.
-class on_processor {
- public:
-  on_processor(bool pinned, int index) {
-    CPU_ZERO(&before_);
-    ::sched_getaffinity(0, sizeof before_, &before_);
-    if (!pinned) return;
-    index %= CPU_COUNT(&before_);
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-      if (CPU_ISSET(cpu, &before_) && index-- == 0) CPU_SET(cpu, &one);
-    ::sched_setaffinity(0, sizeof one, &one);
-  }
-  on_processor(on_processor const&) = delete;
-  on_processor& operator=(on_processor const&) = delete;
-  ~on_processor() { ::sched_setaffinity(0, sizeof before_, &before_); }
-
- private:
-  cpu_set_t before_;
-};
 
 template <class Ready>
 void yield_until(Ready&& ready) {

@@ -2,6 +2,7 @@
 // nobody, survives nothing and carries eight bytes.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -33,6 +34,23 @@ struct spsc_ring {
     value = slots[h % size];
     head.store(h + 1, std::memory_order_release);
     return true;
+  }
+  /// As many as there is room for, or are there, made known in one step.
+  std::size_t try_put_many(std::uint64_t const* values, std::size_t count) {
+    auto const t = tail.load(std::memory_order_relaxed);
+    if (size - (t - head_seen) < count) head_seen = head.load(std::memory_order_acquire);
+    auto const n = std::min<std::uint64_t>(count, size - (t - head_seen));
+    for (std::uint64_t i = 0; i < n; ++i) slots[(t + i) % size] = values[i];
+    if (n != 0) tail.store(t + n, std::memory_order_release);
+    return n;
+  }
+  std::size_t try_get_many(std::uint64_t* values, std::size_t most) {
+    auto const h = head.load(std::memory_order_relaxed);
+    if (tail_seen - h < most) tail_seen = tail.load(std::memory_order_acquire);
+    auto const n = std::min<std::uint64_t>(most, tail_seen - h);
+    for (std::uint64_t i = 0; i < n; ++i) values[i] = slots[(h + i) % size];
+    if (n != 0) head.store(h + n, std::memory_order_release);
+    return n;
   }
   using polyproc_shareable = void;
 };
