@@ -121,7 +121,8 @@ class basic_listener {
     return accepted<To, From>(detail::deadline_at<Backend>(when));
   }
 
-  /// Any client, with whatever program: just bytes, without key or handshake.
+  /// Any client, with whatever program: just bytes, without key or handshake. One that broke its connection before it was
+  /// accepted may never be seen here: some systems forget it.
   [[nodiscard]] basic_stream<Backend> accept_stream() { return std::move(*any(never)); }
   template <class Rep, class Period>
   [[nodiscard]] std::optional<basic_stream<Backend>> accept_stream_for(std::chrono::duration<Rep, Period> wait) {
