@@ -371,6 +371,14 @@ class explorer {
     }
     if (releases(order)) ++me.clock.at[index(current_)];
   }
+  /// From now on no load, whoever's, returns what was old before.
+  void heavy_fence() {
+    if (!inside() || bounds_.stale == 0) return;
+    std::vector<std::uint32_t> newest(used_);
+    for (std::uint32_t i = 0; i < used_; ++i)
+      newest[i] = locations_[i].history.empty() ? 0 : static_cast<std::uint32_t>(locations_[i].history.size() - 1);
+    for (auto& one : people_) join_views(one.view, newest);
+  }
 
  private:
   struct person {

@@ -4,7 +4,7 @@
 
 #include "model/explorer.hpp"
 
-#include <polyproc/sync/waiting.hpp>
+#include <polyproc/sync/biased_lock.hpp>
 
 #include <bit>
 #include <type_traits>
@@ -138,6 +138,16 @@ struct model_backend {
     x.wake(&word, true);
   }
 
+  // A light fence keeps the order of the code, and nothing else; a heavy one shows everybody everything.
+  static void prepare_light_fences() noexcept {}
+  static bool has_light_fences() noexcept { return true; }
+  static void light_fence() noexcept {}
+  static void heavy_fence() noexcept {
+    auto& x = model::explorer::get();
+    x.point("heavy fence");
+    x.heavy_fence();
+  }
+
   // --- memory: a block of this process, which only as much of is cleared before each run as a small scenario uses.
   static constexpr std::size_t family_reserved = 0;
   static polyproc::family_segment family() { return {memory(), memory_size}; }
@@ -162,6 +172,9 @@ class adaptive_look<model_backend> {
     return ready();
   }
 };
+/// At once: what happens between two favourites is what is to be looked at.
+template <>
+inline constexpr std::uint32_t favourite_after<model_backend> = 1;
 }  // namespace polyproc::inline v0_1::detail
 
 static_assert(polyproc::memory_backend<model_backend>);

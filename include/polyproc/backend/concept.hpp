@@ -200,6 +200,16 @@ concept sync_backend = requires(typename B::template atomic<std::uint32_t>& word
   // Wakes one / all of those parked on `word`; portable backends may wake more. Never blocks.
   { B::wake_one(word) } noexcept;
   { B::wake_all(word) } noexcept;
+
+  // Two fences for two sides that each write their own word and then read the other's, of which at least one must see what
+  // the other wrote. With heavy_fence() on one side light_fence() is enough on the other, in any process of the machine
+  // for which has_light_fences() says so: true only after prepare_light_fences(), also in a copy of such a process. Where
+  // the system cannot make others' processors take part, both are whole fences. prepare may take some milliseconds where
+  // other threads run; a heavy fence takes microseconds.
+  { B::prepare_light_fences() } noexcept;
+  { B::has_light_fences() } noexcept -> std::same_as<bool>;
+  { B::light_fence() } noexcept;
+  { B::heavy_fence() } noexcept;
 };
 
 /// What the books of shared memory and the queues kept in it need besides.

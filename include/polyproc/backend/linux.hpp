@@ -1,6 +1,7 @@
 /// The Linux backend: futexes, pidfds, memfds, and identities taken from the kernel's own thread numbers.
 #pragma once
 
+#include <polyproc/backend/linux_fences.hpp>
 #include <polyproc/backend/linux_processes.hpp>
 #include <polyproc/backend/unix_server.hpp>
 
@@ -23,7 +24,7 @@ extern "C" __attribute__((weak)) int __clone(int (*)(void*), void*, int, void*, 
 
 namespace polyproc::inline v0_1 {
 
-struct linux_backend : detail::unix_server<linux_backend> {
+struct linux_backend : detail::unix_server<linux_backend>, detail::linux_fences {
   static constexpr std::string_view name = "linux";
 
   /// Nothing in the family's segment is ours: futexes and thread numbers need no state of their own.

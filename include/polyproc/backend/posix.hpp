@@ -25,12 +25,13 @@
 #include <polyproc/backend/posix_processes.hpp>
 #include <polyproc/backend/posix_spawn.hpp>
 #include <polyproc/backend/unix_server.hpp>
+#include <polyproc/backend/whole_fences.hpp>
 
 #include <memory>
 
 namespace polyproc::inline v0_1 {
 
-struct posix_backend : detail::unix_server<posix_backend> {
+struct posix_backend : detail::unix_server<posix_backend>, detail::whole_fences {
  private:
   static constexpr unsigned gate_buckets = 4;
   static constexpr unsigned gates_per_bucket = 8;

@@ -8,6 +8,7 @@
 #include <polyproc/backend/win32_listen.hpp>
 #include <polyproc/backend/win32_named.hpp>
 #include <polyproc/backend/win32_pipes.hpp>
+#include <polyproc/backend/whole_fences.hpp>
 #include <polyproc/backend/win32_surroundings.hpp>
 
 namespace polyproc::inline v0_1 {
@@ -17,7 +18,8 @@ struct win32_backend : detail::win32::children,
                        detail::win32::pipes,
                        detail::win32::streams,
                        detail::win32::code_places,
-                       detail::win32::surroundings {
+                       detail::win32::surroundings,
+                       detail::whole_fences {
   template <class T>
   using atomic = std::atomic<T>;
   using handle = void*;

@@ -120,6 +120,7 @@ void rehearse() noexcept {
 template <backend Backend = native_backend>
 void init(int argc, char** argv) {
   Backend::prepare();
+  Backend::prepare_light_fences();  // takes no time as long as there are no other threads
   detail::own().initialised = true;
   std::optional<std::uint64_t> work;
   if constexpr (requires { Backend::rehearsal = nullptr; }) Backend::rehearsal = &detail::rehearse<Backend>;

@@ -148,13 +148,13 @@ class owner_lock {
   typename Backend::template atomic<std::uint32_t> turn_{0};
 };
 
-/// Holds an owner_lock whose data any new holder can put right by itself.
-template <sync_backend Backend, class Waiting = waiting::adaptive>
+/// Holds an owner_lock, or one with the same functions, whose data any new holder can put right by itself.
+template <sync_backend Backend, class Waiting = waiting::adaptive, class Lock = owner_lock<Backend, Waiting>>
 class repairing_hold {
  public:
   /// Locks; after a holder's death runs repair() first. False (see owns) when the deadline came first.
   template <class Repair>
-  repairing_hold(owner_lock<Backend, Waiting>& lock, time_point deadline, Repair&& repair) : lock_(&lock) {
+  repairing_hold(Lock& lock, time_point deadline, Repair&& repair) : lock_(&lock) {
     switch (lock.lock_until(deadline)) {
       case lock_outcome::locked: return;
       case lock_outcome::locked_dirty:
@@ -174,7 +174,7 @@ class repairing_hold {
   [[nodiscard]] bool owns() const noexcept { return lock_ != nullptr; }
 
  private:
-  owner_lock<Backend, Waiting>* lock_;
+  Lock* lock_;
 };
 
 }  // namespace polyproc::inline v0_1::detail

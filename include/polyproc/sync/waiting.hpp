@@ -204,12 +204,18 @@ class sleepers {
     late,   ///< The deadline has passed; ready() was false after that.
   };
   /// Sleeps, unless ready() is true, until woken, until it is time to ask, or until the deadline. ready() must read what it
-  /// looks at with sequentially consistent loads.
+  /// looks at with sequentially consistent loads. fence() is called between the sleeper's word and its look, for the case
+  /// that wakers have only a light fence between the two.
   template <class Ready>
   slept sleep(time_point deadline, pace<Backend>& asking, Ready&& ready) {
+    return sleep(deadline, asking, ready, [] {});
+  }
+  template <class Ready, class Fence>
+  slept sleep(time_point deadline, pace<Backend>& asking, Ready&& ready, Fence&& fence) {
     if (Waiting::template look<Backend>(ready)) return slept::woken;
     auto const turn = turn_.load();
     asleep_.store(1);
+    fence();
     bool const late = deadline != never && Backend::now() >= deadline;
     if (ready()) return slept::woken;
     if (late) return slept::late;
