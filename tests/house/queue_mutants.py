@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""The model's scenarios see what they are meant to see: queues with one line wrong each are looked at, and all are caught.
+"""The model's scenarios see what they are meant to see: queues, and locks with favourites, with one line wrong each are looked
+at, and all are caught.
 
-Each mutant is the text of channel/queue_core.hpp with a few words replaced, under a name of its own; all are compiled into
+Each mutant is the text of channel/queue_core.hpp, or of sync/biased_lock.hpp, with a few words replaced, under a name of its own; all are compiled into
 one program. A replacement whose text is not there any more is an error: adapt it.
 """
 import os
@@ -29,7 +30,7 @@ MUTANTS = [
     ("changes the position that holds", [
         "      h_.tail_at[(tail_ >> 1 & 1) ^ 1] = at_;",
         "      h_.tail_at[0] = h_.tail_at[1] = at_;",
-    ], "{.each = 2, .capacity = 2}", DEATHS),
+    ], "{.producers = 2, .each = 1, .capacity = 2}", DEATHS),
     ("takes before it has copied", [
         "    copy(into.resize(f.bytes.size()), f.bytes);\n    g.take(f.block);\n    g.commit(until);",
         "    g.take(f.block);\n    g.commit(until);\n    copy(into.resize(f.bytes.size()), f.bytes);",
@@ -48,8 +49,8 @@ MUTANTS = [
         "    g.take(0);\n    g.commit(until);\n    e.word.store(word);\n    head_->holds.fetch_add(1);",
     ], LEASES, DEATHS),
     ("counts a lease whose message was not taken", [
-        "      if (e.number > taken) {",
-        "      if (e.number > taken + 1) {",
+        "      if (e.number.load(std::memory_order_relaxed) > taken) {",
+        "      if (e.number.load(std::memory_order_relaxed) > taken + 1) {",
     ], LEASES, DEATHS),
     ("gives back and says it to nobody", [
         "    entry_at(h.entry).word.store(is_returned);\n    head_->unsettled.store(1);",
@@ -81,22 +82,72 @@ MUTANTS = [
         "      if (!p.write_elsewhere(block, skip, size, until)) return queue_status::timeout;\n"
         "      given = true;\n      auto const s = p.commit();\n      p.own(block, until);\n      return s;",
     ], "{.consumers = 0, .each = 1, .capacity = 1, .size = 2000, .reserve = true}", DEATHS),
+    ("says closed while its favourite puts", [
+        "    if (!head_->put_lock.dismiss()) return false;\n",
+        "",
+    ], "{.each = 2, .capacity = 3, .closer = true}", ALL_LIVE),
+    ("sleeps without a fence where a favourite wakes", [
+        "    if (head_->put_lock.has_favourite()) Backend::heavy_fence();\n",
+        "",
+    ], "{.each = 3, .capacity = 1}", "{.preemptions = 2, .deaths = 0, .stale = 2}"),
     ("leaves what a dead producer allocated", [
-        "        repairing_hold<Backend> hold{head_->put_lock, until, [&] { repair_put(until); }};",
-        "        repairing_hold<Backend> hold{head_->put_lock, until, [&] {}};",
+        "        end_hold hold{head_->put_lock, until, [&] { repair_put(until); }};",
+        "        end_hold hold{head_->put_lock, until, [&] {}};",
     ], "{.each = 1, .capacity = 1, .size = 2000}", DEATHS),
 ]
 
+# Locks whose favourites go wrong: [what is replaced, by what ...], how many users, how often each, and the bounds.
+STALE = "{.preemptions = 2, .deaths = 0, .stale = 2}"
+FAVOURITES = [
+    ("looks for the favourite without a fence", [
+        "    favourite_.store(0);\n    Backend::heavy_fence();\n    auto const end = await",
+        "    favourite_.store(0);\n    auto const end = await",
+    ], 2, 2, STALE),
+    ("does not wait for the favourite", [
+        "    auto const end = await(its, deadline);",
+        "    auto const end = stay::over; (void)&biased_lock::await;",
+    ], 2, 2, ALL_LIVE),
+    ("lets the favourite in without a second look", [
+        "      if (lock.favourite_.load(std::memory_order_relaxed) != word) leave();",
+        "",
+    ], 2, 2, ALL_LIVE),
+    ("leaves without telling", [
+        "      l.tell();",
+        "",
+    ], 2, 2, ALL_LIVE),
+    ("takes a favourite that died for one that left", [
+        "    return end == stay::died ? lock_outcome::locked_dirty : outcome;",
+        "    return outcome;",
+    ], 2, 2, DEATHS),
+    ("gives the seat of one who lives to the next", [
+        "      if (who != me && who != 0 && Backend::alive(who)) continue;",
+        "",
+    ], 3, 4, "{.preemptions = 3, .deaths = 0, .seconds = 60}"),
+    ("forgets the favourite that a dying one was about to dismiss", [
+        "    favourite_.store(0);\n    Backend::heavy_fence();\n    auto const end",
+        "    current_.store(0);\n    favourite_.store(0);\n    Backend::heavy_fence();\n    auto const end",
+    ], 3, 2, "{.preemptions = 2, .deaths = 1}"),
+    ("leaves with an order that is too weak", [
+        "      l.seats_[word_ & seat_mask].busy.store(0, std::memory_order_release);",
+        "      l.seats_[word_ & seat_mask].busy.store(0, std::memory_order_relaxed);",
+    ], 2, 2, ALL_LIVE),
+]
 
-def mutant(text, number, changes):
-    begin = text.index("template <memory_backend Backend, class Store = family_store<Backend>>\nclass queue_core {")
+
+def copy_of(text, name, head, number, changes):
+    begin = text.index(head)
     end = text.index("}  // namespace polyproc::inline v0_1::detail", begin)
     made = text[begin:end]
     for old, new in zip(changes[::2], changes[1::2]):
         if made.count(old) != 1:
-            sys.exit(f"queue_mutants.py: {made.count(old)} times in queue_core.hpp, not once: {old!r}")
+            sys.exit(f"queue_mutants.py: {made.count(old)} times in {name}, not once: {old!r}")
         made = made.replace(old, new)
-    return re.sub(r"\bqueue_core\b", f"queue_core_{number}", made)
+    return re.sub(rf"\b{name}\b", f"{name}_{number}", made)
+
+
+def mutant(text, number, changes):
+    return copy_of(text, "queue_core", "template <memory_backend Backend, class Store = family_store<Backend>>\nclass queue_core {",
+                   number, changes)
 
 
 def main():
@@ -105,18 +156,27 @@ def main():
         print("SKIPPED: no g++ here")
         return house.SKIPPED
     text = house.read(os.path.join(house.INCLUDE, "polyproc", "channel", "queue_core.hpp"))
-    parts = ['#include "model/queue_traffic.hpp"', "namespace polyproc::inline v0_1::detail {"]
+    lock = house.read(os.path.join(house.INCLUDE, "polyproc", "sync", "biased_lock.hpp"))
+    parts = ['#include "model/favourite.hpp"', '#include "model/queue_traffic.hpp"', "namespace polyproc::inline v0_1::detail {"]
     parts += [mutant(text, i, changes) for i, (_, changes, _, _) in enumerate(MUTANTS)]
+    parts += [copy_of(lock, "biased_lock", "template <sync_backend Backend, class Waiting = waiting::adaptive>\nclass biased_lock {",
+                      i, one[1]) for i, one in enumerate(FAVOURITES)]
     parts += ["}", "namespace {", "int escaped = 0;",
+              "void tell(char const* what, model::result const& r) {",
+              "  if (r.failure.empty()) ++escaped;",
+              '  std::printf("one that %s: %s after %llu runs: %s\\n", what, r.failure.empty() ? "NOT FOUND" : "found",',
+              "              static_cast<unsigned long long>(r.runs), r.failure.substr(0, r.failure.find('\\n')).c_str());",
+              "  std::fflush(stdout);", "}",
               "template <class Core>", "void look(char const* what, traffic_plan p, model::bounds b) {",
               "  traffic<Core> t(p);", "  b.after = true;", "  b.time = 20s;",
-              "  auto const r = model::explorer::get().run(b, t);",
-              "  if (r.failure.empty()) ++escaped;",
-              '  std::printf("a queue that %s: %s after %llu runs: %s\\n", what, r.failure.empty() ? "NOT FOUND" : "found",',
-              "              static_cast<unsigned long long>(r.runs), r.failure.substr(0, r.failure.find('\\n')).c_str());",
-              "  std::fflush(stdout);", "}", "}", "int main() {"]
+              "  tell(what, model::explorer::get().run(b, t));", "}",
+              "template <class Lock>", "void look(char const* what, int users, int times, model::bounds b) {",
+              "  favourites<Lock> f(users, times);",
+              "  tell(what, model::explorer::get().run(b, f));", "}", "}", "int main() {"]
     for i, (what, _, plan, bounds) in enumerate(MUTANTS):
         parts.append(f'  look<polyproc::detail::queue_core_{i}<model_backend, queue_store>>("{what}", {plan}, {bounds});')
+    for i, (what, _, users, times, bounds) in enumerate(FAVOURITES):
+        parts.append(f'  look<polyproc::detail::biased_lock_{i}<model_backend, polyproc::waiting::block>>("{what}", {users}, {times}, {bounds});')
     parts += ["  return escaped;", "}"]
     with tempfile.TemporaryDirectory() as there:
         source, program = os.path.join(there, "mutants.cpp"), os.path.join(there, "mutants")
@@ -126,7 +186,7 @@ def main():
         subprocess.run([compiler, "-std=c++20", "-O1", "-w", "-I", house.INCLUDE, "-I", tests, source, "-o", program,
                         "-pthread"], check=True)
         escaped = subprocess.run([program], check=False, timeout=500).returncode
-    print(f"{len(MUTANTS)} mutants, {escaped} not found")
+    print(f"{len(MUTANTS) + len(FAVOURITES)} mutants, {escaped} not found")
     return 1 if escaped else 0
 
 

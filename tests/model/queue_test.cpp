@@ -17,12 +17,14 @@ void holds(char const* what, traffic_plan p, model::bounds b) {
 
 TEST_CASE("[H33] queue: a death at every step of put and get") {
   bool const deep = model::campaign();
-  holds("queue, one to one", {.each = 2, .capacity = 1}, {.preemptions = deep ? 3 : 2});
+  holds("queue, one to one", {.each = 2, .capacity = 1}, {.preemptions = deep ? 3 : 1});
+  holds("queue, one to one", {.each = 2, .capacity = 1}, {.preemptions = 2, .seconds = deep ? 1e9 : 15});
   holds("queue, one to one, over three chunks", {.each = 5, .capacity = 8, .chunk = 48}, {.preemptions = deep ? 2 : 1});
   holds("queue, one to one, blocks", {.each = 1, .capacity = 1, .size = 2000}, {.preemptions = deep ? 3 : 1});
   holds("queue, two producers", {.producers = 2, .each = 1, .capacity = 2}, {.preemptions = deep ? 2 : 1});
   holds("queue, two producers, room for one", {.producers = 2, .each = 1, .capacity = 1}, {.preemptions = deep ? 2 : 1});
-  holds("queue, two consumers", {.consumers = 2, .each = 2, .capacity = 2}, {.preemptions = deep ? 2 : 1});
+  holds("queue, two consumers", {.consumers = 2, .each = 2, .capacity = 2},
+        {.preemptions = deep ? 2 : 1, .seconds = deep ? 1e9 : 10});
   if (deep) holds("queue, one to one", {.each = 2, .capacity = 1}, {.preemptions = 2, .deaths = 2});
 }
 
@@ -53,6 +55,7 @@ TEST_CASE("[H33] queue: a death at every step of what is written and read in pla
 TEST_CASE("[H37] queue: closed at any time, with a death at every step") {
   bool const deep = model::campaign();
   holds("queue, closed", {.each = 2, .capacity = 1, .closer = true}, {.preemptions = deep ? 2 : 1});
+  holds("queue, closed while there is room", {.each = 3, .capacity = 4, .closer = true}, {.preemptions = deep ? 2 : 1});
   holds("queue, reserved, closed", {.each = 1, .capacity = 1, .size = 2000, .reserve = true, .closer = true},
         {.preemptions = deep ? 2 : 1, .deaths = deep ? 1 : 0});
 }

@@ -9,6 +9,11 @@
 using namespace std::chrono_literals;
 using polyproc::queue_status;
 
+namespace polyproc::inline v0_1::detail {
+template <>
+inline constexpr int lingering<model_backend> = 0;  // more of the same loads
+}  // namespace polyproc::inline v0_1::detail
+
 using queue_store = polyproc::detail::family_store<model_backend>;
 
 /// The arena's books as they are, without asking anybody for them.
@@ -62,6 +67,7 @@ struct traffic : model::scenario {
     std::memset(model_backend::memory(), 0, 4096 + 64 * 40);  // the arena's books
     std::memset(queue_memory(), 0, core::bytes_for(how.chunk));
     core::make(queue_memory(), how.capacity, how.chunk);
+    said_closed = false;
     puts_done.fill(0);
     given_back.fill(0);
     acknowledging.fill(0);
@@ -153,7 +159,10 @@ struct traffic : model::scenario {
       }
       polyproc::detail::queue_hold seen_there;
       auto const s = how.view ? q.get(m, seen_there, model_backend::self(), deadline, true) : q.get(m, deadline, true);
-      if (s == queue_status::closed && how.closer) return;
+      if (s == queue_status::closed && how.closer) {
+        said_closed = true;
+        return;
+      }
       if (how.timed) model::require(model_backend::now() <= deadline + 20ms, "get came back late");
       if (s == queue_status::timeout) {
         model::require(how.timed || x.deaths() != 0 || x.was_slow(), "nobody died, and a message did not come");
@@ -189,7 +198,10 @@ struct traffic : model::scenario {
       }
     }
     auto status = queue_status::success;
-    while ((status = next(q, m, ask ? x.deadline_in(100ms) : polyproc::never, ask)) == queue_status::success) take(m);
+    while ((status = next(q, m, ask ? x.deadline_in(100ms) : polyproc::never, ask)) == queue_status::success) {
+      model::require(!said_closed, "a get said closed, and there was a message after that");
+      take(m);
+    }
     model::require(q.size() == 0, "size of an empty queue");
     if (!q.closed()) {
       model::require(status == (ask ? queue_status::timeout : queue_status::empty), "an empty queue is not closed");
@@ -277,6 +289,7 @@ struct traffic : model::scenario {
   }
 
   plan how;
+  bool said_closed = false;
   std::array<int, 4> puts_done{};
   std::array<int, 4> given_back{};
   std::array<int, 4> acknowledging{};

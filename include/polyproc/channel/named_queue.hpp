@@ -83,7 +83,9 @@ class basic_named_queue : public detail::puts_into_queue<basic_named_queue<T, Ba
     std::uint64_t memory;
   };
 
-  explicit basic_named_queue(detail::attachment_ref<Backend> block) noexcept : block_(std::move(block)) {}
+  explicit basic_named_queue(detail::attachment_ref<Backend> block) noexcept : block_(std::move(block)) {
+    Backend::prepare_light_fences();
+  }
 
   static constexpr bool writable = true;
   static constexpr bool for_strangers = true;

@@ -183,11 +183,11 @@ class pipe_half {
           [block = block_, side = side_](std::atomic<bool> const& stop) {
             pace<Backend> looking{idle_recheck};
             pipe_half const view(block, side, 0, 0);  // nobody's: it only looks
-            auto const q = view.core();
+            auto q = view.core();
             auto const over = [&] { return q.has_any() || stop.load(); };
             using slept = typename sleepers<Backend, waiting::adaptive>::slept;
-            if (q.getters().sleep(never, looking, over) == slept::long_) (void)other_is_gone{&view}();
-            return q.has_any();
+            if (q.getters().sleep(never, looking, over, [&] { q.fence_getters(); }) == slept::long_) (void)other_is_gone{&view}();
+            return q.has_any_or_end();
           },
           [block = block_, side = side_] { pipe_half(block, side, 0, 0).core().wake_getters(); });
     }
@@ -241,9 +241,15 @@ class pipe_half {
   }
   [[nodiscard]] bool wait_is_over(bool ask) const {
     use("wait_any");
-    return core().has_any() || (ask && other_is_gone{this}());
+    auto q = core();
+    return q.has_any() || (ask && (q.has_any_or_end() || other_is_gone{this}()));
   }
-  [[nodiscard]] auto announce_wait() const noexcept { return core().getters().announce(); }
+  [[nodiscard]] auto announce_wait() const noexcept {
+    auto const q = core();
+    auto const how = q.getters().announce();
+    q.fence_getters();
+    return how;
+  }
 
  private:
   template <class T>
@@ -257,7 +263,9 @@ class pipe_half {
   static constexpr char const* what_it_is = "pipe";
 
   pipe_half(attachment_ref<Backend> block, unsigned side, std::uint64_t owner, std::uint32_t turn) noexcept
-      : block_(std::move(block)), side_(side), owner_(owner), turn_(turn) {}
+      : block_(std::move(block)), side_(side), owner_(owner), turn_(turn) {
+    Backend::prepare_light_fences();
+  }
 
   static end_state& end_of(std::byte* contents, unsigned side) noexcept {
     return reinterpret_cast<end_state*>(contents + core_type::bytes_for(core_type::chunk_for(messages)))[side];

@@ -41,8 +41,7 @@
 #pragma once
 
 #include <polyproc/channel/census.hpp>
-#include <polyproc/channel/queue_store.hpp>
-#include <polyproc/channel/queue_users.hpp>
+#include <polyproc/channel/queue_favourite.hpp>
 
 #include <stdexcept>
 
@@ -66,6 +65,10 @@ struct alone_with_queue {
   }
 };
 
+/// How often one who waits for room gives way before it looks whether there is some.
+template <class Backend>
+inline constexpr int lingering = 2;
+
 /// What the holder of a message has in hand.
 struct queue_hold {
   std::uint32_t entry = 0;
@@ -82,7 +85,7 @@ class queue_core {
   using slept = typename sleepers<Backend, waiting::adaptive>::slept;
 
  public:
-  static constexpr std::uint64_t layout = 2;
+  static constexpr std::uint64_t layout = 3;
   static constexpr bool waits_for_memory = Store::is_bounded;
   static constexpr std::uint64_t unbounded = std::uint64_t{1} << 60;
 
@@ -92,7 +95,7 @@ class queue_core {
   }
   static constexpr std::size_t bytes_for(std::uint32_t own_chunk) noexcept { return head_bytes + 2 * std::size_t{own_chunk}; }
   /// As much of it must be zero.
-  static constexpr std::size_t head_bytes = 2048;
+  static constexpr std::size_t head_bytes = 2304;
 
   static void make(std::byte* memory, std::uint64_t capacity, std::uint32_t own_chunk) noexcept {
     auto& h = *reinterpret_cast<header*>(memory);
@@ -125,11 +128,15 @@ class queue_core {
   [[nodiscard]] bool full() const noexcept { return waiting() >= head_->capacity; }
   /// Messages put since the beginning.
   [[nodiscard]] std::uint64_t puts() const noexcept { return head_->tail.load() >> 2; }
-  [[nodiscard]] bool closed() const noexcept { return (head_->tail.load() & closed_bit) != 0; }
+  [[nodiscard]] bool closed() const noexcept { return head_->stage.load() != header::open; }
   [[nodiscard]] queue_users<Backend>& users() const noexcept { return head_->users; }
 
   void close() noexcept {
-    head_->tail.fetch_or(closed_bit);
+    std::uint32_t seen = header::open;
+    head_->stage.compare_exchange_strong(seen, header::closing);
+    // A favourite in the middle of a put is through in a moment. One that is stopped there seals the queue itself, or
+    // those who get do when it has died.
+    (void)look<Backend>()([this] { return seal(); });
     wake_getters();
     head_->putters.wake_all();
   }
@@ -138,9 +145,12 @@ class queue_core {
 
   /// success, full, closed; timeout when the deadline of a waiting put came first. Throws std::bad_alloc, having changed
   /// nothing, when there is no memory for the message.
-  template <class Alone = never_alone>
-  queue_status put(std::span<std::byte const> message, time_point deadline, bool wait, Alone alone = {}) {
-    return put_when_room(deadline, wait, alone, [&](time_point until) {
+  template <class Alone = never_alone, std::size_t Extent>
+  queue_status put(std::span<std::byte const, Extent> message, time_point deadline, bool wait, Alone alone = {}) {
+    auto const quickly = [&] {
+      return put_as_favourite(1, message.size(), [&](std::size_t, std::byte* to) { copy(to, message); }) != 0;
+    };
+    return put_when_room(deadline, wait, alone, quickly, [&](time_point until) {
       put_in_progress p(*this);
       if (auto const s = p.open(); s != queue_status::success) return s;
       if (!p.write(message, until)) return queue_status::timeout;
@@ -153,14 +163,14 @@ class queue_core {
   template <class Each>
   queue_status put_many(std::size_t count, Each&& each, std::size_t& done, time_point deadline, bool wait) {
     never_alone alone;
-    return put_when_room(deadline, wait, alone, [&](time_point until) {
+    return put_when_room(deadline, wait, alone, [] { return false; }, [&](time_point until) {
       put_in_progress p(*this);
       if (auto const s = p.open(); s != queue_status::success) return s;
       done = 0;
       bool whole = true;
       try {
         while (done < count && (done == 0 || p.room()) && (whole = p.write(each(done), until))) ++done;
-      } catch (std::bad_alloc const&) {
+      } catch (std::exception const&) {  // no memory for it, now or ever
         if (done == 0) throw;
         whole = false;
       }
@@ -171,6 +181,16 @@ class queue_core {
       if (s != queue_status::success) done = 0;
       return s;
     });
+  }
+
+  /// As many of `count` small messages of one size as the favourite of this end can put at once: how many. None is no answer.
+  template <class Write>
+  std::size_t put_as_favourite(std::size_t count, std::size_t size, Write&& write) noexcept {
+    auto const did = queue_favourite<Backend>::put(*head_, [this](auto const& p) { return chunk_at(p); }, count, size, write);
+    if (did.count == 0) return 0;
+    head_->getters.wake_all();
+    if (did.dismissed && closed() && seal()) wake_getters();
+    return did.count;
   }
 
   /// A block for a message of `size` bytes that is to be written where it will be read; nothing if the store's books were
@@ -186,13 +206,19 @@ class queue_core {
   }
   [[nodiscard]] std::byte* at(std::uint64_t block, std::size_t size) const { return store_.at(block, size); }
   /// (If the books are held by somebody who is stopped, it stays until this process or the queue ends.)
-  void abandon(std::uint64_t block) noexcept { store_.free(block, Backend::now() + holder_recheck); }
+  void abandon(std::uint64_t block) noexcept {
+    store_.free(block, Backend::now() + holder_recheck);
+    if constexpr (Store::is_bounded) {
+      head_->frees.fetch_add(1);
+      wake_putters();
+    }
+  }
   /// Puts the message that lies in a reserved block from `skip` on. Success or closed: the block is the queue's.
   template <class Alone = never_alone>
   queue_status put_block(std::uint64_t block, std::uint64_t skip, std::uint64_t size, time_point deadline, bool wait,
                          Alone alone = {}) {
     bool given = false;
-    auto const status = put_when_room(deadline, wait, alone, [&](time_point until) {
+    auto const status = put_when_room(deadline, wait, alone, [] { return false; }, [&](time_point until) {
       put_in_progress p(*this);
       if (auto const s = p.open(); s != queue_status::success) return s;
       if (!p.write_elsewhere(block, skip, size, until) || !p.own(block, until)) return queue_status::timeout;
@@ -206,41 +232,68 @@ class queue_core {
   /// success, empty, closed; timeout. Throws std::bad_alloc, having taken nothing.
   template <class Alone = never_alone>
   queue_status get(message_buffer& into, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(deadline, wait, alone, [&](time_point until) { return take_one(into, nullptr, 0, until); });
+    return get_when_there(deadline, wait, alone, copying(into), [&](time_point until) { return take_one(into, nullptr, 0, until); });
   }
   /// The same; a large message is not copied but handed over as with hold() to be viewed (`large` has a block then).
   template <class Alone = never_alone>
   queue_status get(message_buffer& into, queue_hold& large, std::uint64_t me, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(deadline, wait, alone, [&](time_point until) { return take_one(into, &large, me, until); });
+    return get_when_there(deadline, wait, alone, copying(into), [&](time_point until) { return take_one(into, &large, me, until); });
   }
   /// At least one and at most `most`: each(bytes) copies each of them, in order, before they are taken. What it throws is
   /// passed on, and nothing is taken.
-  template <class Each, class Alone = never_alone>
+  template <std::size_t Size = 0, class Each, class Alone = never_alone>
   queue_status get_many(std::size_t most, Each&& each, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(deadline, wait, alone, [&](time_point until) { return take_many(most, each, until); });
+    return get_when_there(
+        deadline, wait, alone, [&] { return get_as_favourite<Size>(most, each) != 0; },
+        [&](time_point until) { return take_many(most, each, until); });
   }
+  /// At most `most` small messages of those that are there, if this end's favourite asks: how many. None is no answer. What
+  /// each(bytes) throws is passed on, and nothing is taken.
+  template <std::size_t Size = 0, class Each>
+  std::size_t get_as_favourite(std::size_t most, Each&& each) {
+    auto const did =
+        queue_favourite<Backend>::template get<Size>(*head_, [this](auto const& p) { return chunk_at(p); }, most, each, count_, known_puts_);
+    if (did.count == 0) return 0;
+    if (Store::is_bounded || head_->capacity != unbounded) head_->putters.wake_all();
+    return did.count;
+  }
+
   /// The same as get, but the message goes back if process `me` ends before it says done(). With `view` it is gone then.
   template <class Alone = never_alone>
   queue_status hold(queue_hold& into, std::uint64_t me, bool view, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(deadline, wait, alone, [&](time_point until) { return take_hold(into, me, view, until); });
+    return get_when_there(
+        deadline, wait, alone, [] { return false; }, [&](time_point until) { return take_hold(into, me, view, until); });
   }
   /// Until there is something to get, or the queue is closed: true; false at the deadline.
   template <class Alone = never_alone>
   bool await_any(time_point deadline, Alone alone = {}) {
     pace<Backend> looking{first_look};
     for (unsigned round = 0;; ++round) {
-      if (!empty_now() || closed()) return true;
+      if (has_any_or_end()) return true;
       if (deadline == time_point{} || round != 0) {
-        if (alone()) return true;
+        ask_after_holders();
+        if (has_any() || alone()) return true;
         if (deadline == time_point{}) return false;
       }
       if (round == 1) looking = pace<Backend>{idle_recheck};
-      if (head_->getters.sleep(deadline, looking, [this] { return !empty_now() || closed(); }) == slept::late) return false;
+      if (sleep_until_any(deadline, looking) == slept::late) return false;
     }
   }
   /// For those who wait for several things: whether there is something, or none will come; and on what to sleep.
-  [[nodiscard]] bool has_any() const noexcept { return !empty_now() || closed(); }
+  [[nodiscard]] bool has_any() noexcept { return !empty_now() || sealed(); }
+  [[nodiscard]] bool has_any_or_end() noexcept { return has_any() || (closed() && seal()); }
+  /// For them, now and then: what a dead one had leased comes back.
+  void ask_after_holders() noexcept {
+    if (head_->holds.load() == 0) return;
+    auto const until = Backend::now() + holder_recheck;
+    end_hold hold{head_->get_lock, until, [&] { repair_get_after_death(until); }};
+    if (hold.owns()) tidy_holds(until, true);
+  }
   [[nodiscard]] auto& getters() const noexcept { return head_->getters; }
+  /// To be called between announcing a sleep there and the look that follows.
+  void fence_getters() const noexcept {
+    if (head_->put_lock.has_favourite()) Backend::heavy_fence();
+  }
 
   /// Where a held message lies.
   [[nodiscard]] std::span<std::byte const> bytes(queue_hold const& h) const {
@@ -251,15 +304,17 @@ class queue_core {
     auto& e = entry_at(h.entry);
     e.word.store(is_done);
     auto const until = Backend::now() + holder_recheck;
-    repairing_hold<Backend> lock{head_->get_lock, until, [&] { repair_get_after_death(until); }};
+    end_hold lock{head_->get_lock, until, [&] { repair_get_after_death(until); }};
     if (!lock.owns()) {
       head_->unsettled.store(1);
       return;
     }
     // Somebody else may have freed it by now, and a new message be in its place; so its number is looked at, too.
-    if (e.number != h.number || e.word.load() != is_done) return;
+    if (e.number.load(std::memory_order_relaxed) != h.number || e.word.load() != is_done) return;
     head_->holds.fetch_sub(1);
     free_done(e, until);
+    lock.release();
+    if constexpr (Store::is_bounded) wake_putters();
   }
   /// The held message goes back before all that were not taken yet.
   void give_back(queue_hold const& h) noexcept {
@@ -276,56 +331,18 @@ class queue_core {
   static constexpr std::uint64_t closed_bit = 1;
   static constexpr std::chrono::milliseconds first_look{20};
   static constexpr std::uint32_t most_holds = 1024;
-  static constexpr std::uint32_t own_holds = 8;  // entries for which no table is needed
-  static constexpr std::uint32_t largest_chunk = 512 * 1024;
+  static constexpr std::uint32_t own_holds = queue_header<Backend>::own_holds;
+  static constexpr std::uint32_t largest_chunk = 128 * 1024;
 
   /// holder << 2 | state; without a holder: free, returned, done.
   enum hold_state : std::uint64_t { is_free = 0, is_returned = 1, is_done = 2 };
   static constexpr std::uint64_t held_word(std::uint64_t holder) noexcept { return holder << 2 | is_returned; }
   static constexpr std::uint64_t viewed_word(std::uint64_t holder) noexcept { return holder << 2 | is_done; }
-  struct hold_entry {
-    atomic<std::uint64_t> word;
-    std::uint64_t number;
-    std::uint64_t block;
-    std::uint64_t skip;
-    std::uint64_t size;
-  };
 
-  struct alignas(64) header {
-    std::uint64_t capacity;
-    std::uint32_t own_chunk;
-
-    // The producers'.
-    alignas(64) owner_lock<Backend> put_lock;
-    std::uint64_t seen_taken;  // what head was known to be
-    queue_position tail_at[2];
-    std::uint64_t own_serial[2];
-    atomic<std::uint32_t> reservations;
-    alignas(64) atomic<std::uint64_t> tail;
-
-    // The consumers'.
-    alignas(64) owner_lock<Backend> get_lock;
-    std::uint64_t seen_put;
-    queue_position head_at[2];
-    std::uint64_t hold_table;             // a block; 0: none yet
-    typename time_point::rep holds_seen;  // when holders were last asked after
-    alignas(64) atomic<std::uint64_t> head;
-    atomic<std::uint64_t> head_serial;
-
-    alignas(64) sleepers<Backend, waiting::adaptive> getters;
-    alignas(64) sleepers<Backend, waiting::adaptive> putters;
-    atomic<std::uint32_t> litter;     // a block that nobody needs could not be freed at the time
-    atomic<std::uint32_t> unsettled;  // a hold was ended since its table was last looked at
-    atomic<std::uint32_t> returned;   // messages that had come back then
-    atomic<std::uint32_t> holds;      // entries that were not free then, or are since
-    atomic<std::uint32_t> hold_top;   // entries from here on were never used
-
-    alignas(64) hold_entry first_holds[own_holds];
-    alignas(64) queue_users<Backend> users;
-  };
+  using header = queue_header<Backend>;
+  using hold_entry = typename header::hold_entry;
+  using end_hold = typename header::end_hold;
   static_assert(sizeof(queue_position) == 24 && sizeof(header) <= head_bytes);
-
-  static constexpr std::uint64_t padded(std::uint64_t size) noexcept { return (size + 7) / 8 * 8; }
 
   /// try_ forms do not wait for what is not there, but a lock that is held for a moment is not a reason to fail.
   static time_point lock_deadline(time_point deadline, bool wait) noexcept {
@@ -344,7 +361,7 @@ class queue_core {
     auto const taken = head_->head.load() >> 1;
     std::uint64_t count = 0;
     for (std::uint32_t i = 0; i < head_->hold_top.load(); ++i)
-      count += entry_at(i).word.load() == is_returned && entry_at(i).number <= taken ? 1U : 0U;
+      count += entry_at(i).word.load() == is_returned && entry_at(i).number.load(std::memory_order_relaxed) <= taken ? 1U : 0U;
     return count;
   }
   [[nodiscard]] bool empty_now() const noexcept {
@@ -355,7 +372,8 @@ class queue_core {
     if (p.chunk <= 2) return chunks_ + (p.chunk - 1) * head_->own_chunk;
     return store_.at(p.chunk, p.end);
   }
-  static void copy(std::byte* to, std::span<std::byte const> from) noexcept {
+  template <std::size_t Extent>
+  static void copy(std::byte* to, std::span<std::byte const, Extent> from) noexcept {
     if (!from.empty()) std::memcpy(to, from.data(), from.size());
   }
   static void write_words(std::byte* to, std::initializer_list<std::uint64_t> words) noexcept {
@@ -367,47 +385,98 @@ class queue_core {
     return word;
   }
 
+  void wake_putters() noexcept { head_->putters.wake_all(); }
+
+  // --- the end
+
+  /// Whether no put can be committed any more, so that what is there is all there will be.
+  [[nodiscard]] bool sealed() const noexcept { return head_->stage.load() == header::sealed; }
+  /// Of a queue that is being closed. False as long as a favourite is in the middle of a put, which does not look at tail
+  /// before it writes it; all others do.
+  bool seal() noexcept {
+    if (sealed()) return true;
+    if (!head_->put_lock.dismiss()) return false;
+    head_->tail.fetch_or(closed_bit);
+    head_->stage.store(header::sealed);
+    return true;
+  }
+
   // --- puts
 
-  template <class Alone, class Locked>
-  queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Locked&& locked) {
+  /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of put_lock.
+  template <class Alone, class Quickly, class Locked>
+  queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
     pace<Backend> looking{idle_recheck};
     for (;;) {
+      if (quickly()) return queue_status::success;
       auto const until = lock_deadline(deadline, wait);
-      std::optional<std::uint64_t> starved;  // what head was when the store had no room, though the queue has
+      std::optional<std::uint32_t> starved;  // what frees was before the store had no room, though the queue has
       auto status = queue_status::full;
-      {
-        repairing_hold<Backend> hold{head_->put_lock, until, [&] { repair_put(until); }};
+      if (!wait || !full() || closed()) {
+        end_hold hold{head_->put_lock, until, [&] { repair_put(until); }};
         if (!hold.owns()) return wait ? queue_status::timeout : queue_status::full;
         if constexpr (Store::is_bounded) {
-          starved = head_->head.load();
-          try {
-            status = locked(until);
-            starved.reset();
-          } catch (std::bad_alloc const&) {
-            if (size() == 0 && head_->holds.load() == 0)  // there will never be more
-              throw std::length_error("polyproc: a message does not fit into the memory that its queue was made with; make "
-                                      "the queue with more");
+          for (bool again = true;; again = false) {
+            starved = head_->frees.load();
+            try {
+              status = locked(until);
+              starved.reset();
+            } catch (std::bad_alloc const&) {
+              if (again && leave_block(until)) continue;
+            }
+            break;
           }
         } else {
           status = locked(until);
         }
+        // (One who closes looks for a favourite after having said so.)
+        if (status == queue_status::success && head_->put_lock.favour() && closed()) head_->put_lock.withdraw();
       }
       if (status == queue_status::success) {
         head_->getters.wake_all();
         return status;
       }
       if (status == queue_status::timeout) return wait ? status : queue_status::full;
+      if (status == queue_status::closed && seal()) wake_getters();
       if (status == queue_status::closed || !wait) return status;
-      auto const room = [&] { return starved ? head_->head.load() != *starved : !full(); };
+      if (!starved && linger()) continue;
+      auto const room = [&] { return starved ? head_->frees.load() != *starved : !full(); };
       for (;;) {
-        if (head_->putters.sleep(deadline, looking, [&] { return room() || closed(); }) == slept::late)
+        auto const fence = [this] {
+          if (head_->get_lock.has_favourite()) Backend::heavy_fence();
+        };
+        if (head_->putters.sleep(deadline, looking, [&] { return room() || closed(); }, fence) == slept::late)
           return queue_status::timeout;
         if (room() || closed()) break;
         if (alone()) return queue_status::closed;
-        if (starved) break;  // memory may also come back by other ways than head
+        if (starved) break;  // one who died may have had no time to count what it freed
       }
     }
+  }
+
+  /// For the holder of put_lock, where memory is bounded: an empty queue needs no other chunk than its own. Both ends move
+  /// there, the producers' by a jump with no message behind it, and the consumers' after it. True if a block became free.
+  bool leave_block(time_point until) noexcept {
+    until = std::min(until, Backend::now() + holder_recheck);
+    auto const tail = head_->tail.load();
+    if ((tail & closed_bit) != 0 || tail >> 2 != head_->head.load() >> 1) return false;
+    put_in_progress p(*this);
+    if (p.open() == queue_status::closed || !p.move_to_own()) return false;
+    end_hold hold{head_->get_lock, until, [&] { repair_get_after_death(until); }};
+    if (!hold.owns()) return false;
+    get_in_progress g(*this);
+    if (g.open() != queue_status::empty) return false;
+    return g.follow(until);
+  }
+
+  /// Of one who waits for room: whether there is some, after a moment in which there may come more. Where producer and
+  /// consumer are both awake, they would otherwise go on in lock step, one message at a time, and that costs several times
+  /// what the messages do.
+  bool linger() noexcept {
+    auto const capacity = head_->capacity;
+    auto const enough = std::min<std::uint64_t>(capacity / 2 + 1, 128);
+    for (int looks = 0; looks < lingering<Backend> && capacity - std::min(capacity, waiting()) < enough; ++looks) Backend::yield();
+    return !full();
   }
 
   /// One put, or several in one, of the holder of put_lock.
@@ -422,7 +491,7 @@ class queue_core {
 
     queue_status open() noexcept {
       tail_ = h_.tail.load(std::memory_order_relaxed);
-      if ((tail_ & closed_bit) != 0) return queue_status::closed;
+      if (q_.closed()) return queue_status::closed;
       at_ = h_.tail_at[tail_ >> 1 & 1];
       return room() ? queue_status::success : queue_status::full;
     }
@@ -460,6 +529,17 @@ class queue_core {
       if (!q_.store_.renumber(block, number() - 1, until)) return false;
       ++blocks_;
       return true;
+    }
+
+    /// From a block into one of the queue's own chunks, if one is free; counts no message.
+    bool move_to_own() noexcept {
+      if (at_.chunk <= 2) return true;  // somebody has been there before, and then died
+      auto const next = next_place();
+      if (next.chunk == 0) return false;
+      h_.own_serial[next.chunk - 1] = next.serial;
+      write_words(q_.chunk_at(at_) + at_.at, {std::uint64_t{next.end} << 2 | jump, next.chunk});
+      at_ = next;
+      return commit() == queue_status::success;
     }
 
     queue_status commit() noexcept {
@@ -535,16 +615,27 @@ class queue_core {
 
   // --- gets
 
-  template <class Alone, class Locked>
-  queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Locked&& locked) {
+  auto copying(message_buffer& into) {
+    return [this, &into] {
+      return get_as_favourite(1, [&](std::span<std::byte const> bytes) { copy(into.resize(bytes.size()), bytes); }) != 0;
+    };
+  }
+  slept sleep_until_any(time_point deadline, pace<Backend>& looking) {
+    return head_->getters.sleep(deadline, looking, [this] { return has_any(); }, [this] { fence_getters(); });
+  }
+
+  /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of get_lock.
+  template <class Alone, class Quickly, class Locked>
+  queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
     pace<Backend> looking{first_look};
     for (unsigned round = 0;; ++round) {
+      if (quickly()) return queue_status::success;
       // If nobody can put any more, what is looked at after that is all there will be.
       bool const last = (!wait || round != 0) && empty_now() && alone();
       if (last && head_->holds.load() == 0 && empty_now()) return queue_status::closed;
       if (last || round != 0 || !empty_now() || head_->holds.load() != 0) {
         auto const until = lock_deadline(deadline, wait);
-        repairing_hold<Backend> hold{head_->get_lock, until, [&] { repair_get_after_death(until); }};
+        end_hold hold{head_->get_lock, until, [&] { repair_get_after_death(until); }};
         if (!hold.owns()) return wait ? queue_status::timeout : queue_status::empty;
         auto status = locked(until);
         if ((last && status == queue_status::empty) || status == queue_status::closed) {
@@ -552,6 +643,7 @@ class queue_core {
           if (head_->holds.load() != 0) tidy_holds(until, true);
           status = head_->returned.load() != 0 ? locked(until) : queue_status::closed;
         }
+        if (status == queue_status::success) head_->get_lock.favour();
         hold.release();
         if (status == queue_status::success) {
           if (Store::is_bounded || head_->capacity != unbounded) head_->putters.wake_all();
@@ -559,17 +651,17 @@ class queue_core {
         }
         if (status == queue_status::timeout) return wait ? status : queue_status::empty;
         if (status == queue_status::closed) return status;
-      } else if (closed() && empty_now()) {
+      } else if (closed() && seal() && empty_now()) {
         return queue_status::closed;
       }
       if (!wait) return queue_status::empty;
       // Whose end would go unnoticed is asked after: soon, once; then at leisure, but for those who hold messages.
       if (round == 1) looking = pace<Backend>{idle_recheck};
-      if (head_->holds.load(std::memory_order_relaxed) != 0) looking = pace<Backend>{first_look};
+      if (head_->holds.load(std::memory_order_relaxed) != 0 || closed()) looking = pace<Backend>{first_look};
       for (;;) {
-        auto const how = head_->getters.sleep(deadline, looking, [this] { return !empty_now() || closed(); });
+        auto const how = sleep_until_any(deadline, looking);
         if (how == slept::late) return queue_status::timeout;
-        if (how == slept::long_ || !empty_now() || closed()) break;
+        if (how == slept::long_ || has_any()) break;
         if (alone()) break;
       }
     }
@@ -589,7 +681,9 @@ class queue_core {
       head_ = h_.head.load(std::memory_order_relaxed);
       at_ = h_.head_at[head_ & 1];
       if (more()) return queue_status::success;
-      return (tail_ & closed_bit) != 0 ? queue_status::closed : queue_status::empty;
+      // What was put before the end was sealed is still there to be taken.
+      if (!q_.closed() || !q_.seal()) return queue_status::empty;
+      return more() ? queue_status::success : queue_status::closed;
     }
     [[nodiscard]] bool more() noexcept {
       auto const next = (head_ >> 1) + taken_;
@@ -623,6 +717,18 @@ class queue_core {
       }
       return f;
     }
+    /// Of an empty queue: to where the producers are.
+    bool follow(time_point until) noexcept {
+      auto const& goal = h_.tail_at[tail_ >> 1 & 1];
+      while (at_.serial != goal.serial) {
+        auto const* const from = q_.chunk_at(at_) + at_.at;
+        if (at_.chunk > 2) left_.push(at_.chunk);
+        at_ = {word_at(from, 1), at_.serial + 1, 0, static_cast<std::uint32_t>(word_at(from, 0) >> 2)};
+      }
+      bool const some = left_.count != 0;
+      commit(until);
+      return some;
+    }
     /// The message that was read last is to be taken; its block, if it has one, is freed.
     void take(std::uint64_t block) noexcept {
       ++taken_;
@@ -636,6 +742,9 @@ class queue_core {
       h_.head_at[(head_ & 1) ^ 1] = at_;
       h_.head.store((head_ + (taken_ << 1)) ^ 1);
       if (at_.serial != before) h_.head_serial.store(at_.serial, std::memory_order_release);
+      // The books may be held by one who is stopped, and others wait for this end: what cannot be freed soon is litter.
+      if (left_.count != 0 || h_.litter.load(std::memory_order_relaxed) != 0)
+        until = std::min(until, Backend::now() + holder_recheck);
       for (std::size_t i = 0; i < left_.count; ++i) q_.drop(left_.all[i], until);
       if (h_.litter.load(std::memory_order_relaxed) != 0) q_.repair_get(until);
     }
@@ -658,7 +767,7 @@ class queue_core {
   queue_status take_one(message_buffer& into, queue_hold* large, std::uint64_t me, time_point until) {
     if (auto const back = returned_one(until)) {
       auto& e = entry_at(*back);
-      copy(into.resize(e.size), {store_.at(e.block, e.skip + e.size) + e.skip, e.size});
+      copy(into.resize(e.size), std::span<std::byte const>(store_.at(e.block, e.skip + e.size) + e.skip, e.size));
       settle(e, until);
       return queue_status::success;
     }
@@ -685,7 +794,7 @@ class queue_core {
                        time_point until) noexcept {
     into = {place, g.number(), f.block, f.skip, f.bytes.size()};
     auto& e = entry_at(place);
-    e.number = g.number();
+    e.number.store(g.number(), std::memory_order_relaxed);
     e.block = into.block;
     e.skip = into.skip;
     e.size = into.size;
@@ -705,7 +814,7 @@ class queue_core {
       auto const& e = entry_at(*one);
       each(std::span<std::byte const>(store_.at(e.block, e.skip + e.size) + e.skip, e.size));
       back[came_back] = *one;
-      after = e.number;
+      after = e.number.load(std::memory_order_relaxed);
     }
     get_in_progress g(*this);
     auto const s = g.open();
@@ -728,7 +837,7 @@ class queue_core {
     auto const mine = view ? viewed_word(me) : held_word(me);
     if (auto const back = returned_one(until)) {
       auto& e = entry_at(*back);
-      into = {*back, e.number, e.block, e.skip, e.size};
+      into = {*back, e.number.load(std::memory_order_relaxed), e.block, e.skip, e.size};
       e.word.store(mine);
       head_->returned.fetch_sub(1);
       return queue_status::success;
@@ -752,6 +861,7 @@ class queue_core {
   /// later get, or the end of the queue, tidies up.
   void drop(std::uint64_t block, time_point until) noexcept {
     if (!store_.free(block, until)) head_->litter.store(1);
+    if constexpr (Store::is_bounded) head_->frees.fetch_add(1);
   }
 
   void repair_get_after_death(time_point deadline) noexcept {
@@ -767,7 +877,7 @@ class queue_core {
     tidy_holds(deadline, true);
     if (!store_.sweep(
             [&](std::uint64_t number, std::uint64_t offset) {
-              if (number == 0 || offset == head_->hold_table) return false;
+              if (number == 0 || offset == head_->hold_table.load(std::memory_order_relaxed)) return false;
               if ((number & chunk_mark) != 0) return (number ^ chunk_mark) < serial;
               if ((number & reserved_mark) != 0 || number > taken) return false;
               return !is_held_block(offset);
@@ -780,7 +890,7 @@ class queue_core {
 
   [[nodiscard]] hold_entry& entry_at(std::uint32_t i) const {
     if (i < own_holds) return head_->first_holds[i];
-    return reinterpret_cast<hold_entry*>(store_.at(head_->hold_table, table_bytes))[i - own_holds];
+    return reinterpret_cast<hold_entry*>(store_.at(head_->hold_table.load(std::memory_order_acquire), table_bytes))[i - own_holds];
   }
   static constexpr std::size_t table_bytes = (most_holds - own_holds) * sizeof(hold_entry);
 
@@ -788,11 +898,11 @@ class queue_core {
   std::optional<std::uint32_t> free_entry(time_point until) {
     if (head_->holds.load() >= most_holds) tidy_holds(until, true);
     for (std::uint32_t i = 0; i < most_holds; ++i) {
-      if (i >= own_holds && head_->hold_table == 0) {
+      if (i >= own_holds && head_->hold_table.load(std::memory_order_relaxed) == 0) {
         auto const block = store_.allocate(table_bytes, 0, until);
         if (!block) return std::nullopt;
         std::memset(store_.at(*block, table_bytes), 0, table_bytes);
-        head_->hold_table = *block;  // one who dies before leaves a block that goes with the queue
+        head_->hold_table.store(*block, std::memory_order_release);  // one who dies before leaves a block that goes with the queue
       }
       if (i >= head_->hold_top.load()) head_->hold_top.store(i + 1);
       if (entry_at(i).word.load() == is_free) return i;
@@ -811,7 +921,7 @@ class queue_core {
       auto& e = entry_at(i);
       auto word = e.word.load();
       if (word == is_free) continue;
-      if (e.number > taken) {  // its maker died before the message was taken
+      if (e.number.load(std::memory_order_relaxed) > taken) {  // its maker died before the message was taken
         e.word.store(is_free);
         continue;
       }
@@ -830,6 +940,7 @@ class queue_core {
     head_->returned.store(returned);
   }
   void free_done(hold_entry& e, time_point until) noexcept {
+    until = std::min(until, Backend::now() + holder_recheck);
     auto const block = e.block;
     e.word.store(is_free);
     drop(block, until);
@@ -850,8 +961,9 @@ class queue_core {
     std::optional<std::uint32_t> oldest;
     for (std::uint32_t i = 0; i < head_->hold_top.load(); ++i) {
       auto const& e = entry_at(i);
-      if (e.word.load() != is_returned || e.number <= after) continue;
-      if (!oldest || e.number < entry_at(*oldest).number) oldest = i;
+      auto const number = e.number.load(std::memory_order_relaxed);
+      if (e.word.load() != is_returned || number <= after) continue;
+      if (!oldest || number < entry_at(*oldest).number.load(std::memory_order_relaxed)) oldest = i;
     }
     return oldest;
   }

@@ -332,6 +332,13 @@ class puts_into_queue {
       }
       for (std::size_t at = 0; at < ready;) {
         std::size_t done = 0;
+        if constexpr (copied_whole<T>) {
+          done = put_core().put_as_favourite(ready - at, sizeof(T), [&](std::size_t i, std::byte* to) {
+            std::memcpy(to, view(at + i).data(), sizeof(T));
+          });
+          at += done;
+          if (done != 0) continue;
+        }
         raise(put_core().put_many(
             ready - at, [&](std::size_t i) { return view(at + i); }, done, never, true));
         for (; done > 0; --done) sent(at++);
@@ -372,7 +379,7 @@ class puts_into_queue {
         }
       }
     }
-    if constexpr (copied_whole<T>) return put_core().put(std::as_bytes(std::span(&value, 1)), deadline, wait);
+    if constexpr (copied_whole<T>) return put_core().put(std::as_bytes(std::span<T const, 1>(&value, 1)), deadline, wait);
     writer out;
     if constexpr (requires { Queue::for_strangers; }) out.for_strangers();
     encode(out, value);
@@ -491,15 +498,49 @@ class gets_from_queue {
  private:
   friend struct wait_access;
   /// For wait_any. `ask`: also whether anybody is left who can put.
-  [[nodiscard]] bool wait_is_over(bool ask) const { return queue().core().has_any() || (ask && queue().asker()()); }
-  [[nodiscard]] auto announce_wait() const { return queue().core().getters().announce(); }
+  [[nodiscard]] bool wait_is_over(bool ask) const {
+    auto core = queue().core();
+    if (core.has_any()) return true;
+    if (!ask) return false;
+    core.ask_after_holders();
+    return core.has_any_or_end() || queue().asker()();
+  }
+  [[nodiscard]] auto announce_wait() const {
+    auto const core = queue().core();
+    auto const how = core.getters().announce();
+    core.fence_getters();
+    return how;
+  }
 
   template <class U>
   using view_type = queue_view<typename elements_of<U>::type, Queue>;
 
   [[nodiscard]] Queue const& queue() const noexcept { return static_cast<Queue const&>(*this); }
 
+  /// Plain values, as they lie in memory; `wrong`: one of another size was among them.
+  template <class Take>
+  static auto plain(bool& wrong, Take&& take) {
+    return [&wrong, &take](std::span<std::byte const> message) {
+      T value{};
+      if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&value), message.data(), sizeof(T));
+      else wrong = true;
+      take(value);
+    };
+  }
+  static void check_sizes(bool wrong) {
+    if (wrong) throw decode_error("a message has another size than the type of its queue", 0);
+  }
+
   T take(time_point deadline, bool wait) const {
+    if constexpr (copied_whole<T> && std::default_initializable<T>) {
+      bool wrong = false;
+      T got{};
+      auto const keep = [&](T const& value) { got = value; };
+      if (queue().core().template get_as_favourite<sizeof(T)>(1, plain(wrong, keep)) != 0) {
+        check_sizes(wrong);
+        return got;
+      }
+    }
     message_buffer message;
     large_one large{queue(), {}};
     raise(queue().core().get(message, large.hold, queue().me(), deadline, wait, queue().asker()));
@@ -529,18 +570,11 @@ class gets_from_queue {
     std::vector<T> all;
     if (most == 0) return all;
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
-      bool other_size = false;
+      bool wrong = false;
       all.reserve(std::min<std::size_t>(most, 64));
-      why = queue().core().get_many(
-          most,
-          [&](std::span<std::byte const> message) {
-            T value{};
-            if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&value), message.data(), sizeof(T));
-            else other_size = true;
-            all.push_back(value);
-          },
-          deadline, wait, queue().asker());
-      if (other_size) throw decode_error("a message has another size than the type of its queue", 0);
+      auto const keep = [&](T const& value) { all.push_back(value); };
+      why = queue().core().template get_many<sizeof(T)>(most, plain(wrong, keep), deadline, wait, queue().asker());
+      check_sizes(wrong);
       return all;
     }
     why = queue().core().get_many(

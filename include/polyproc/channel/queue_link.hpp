@@ -36,6 +36,7 @@ class queue_link {
 
   queue_link(attachment_ref<Backend> block, bool can_put) : block_(std::move(block)), can_put_(can_put) {
     process_.store(Backend::process_self(), std::memory_order_relaxed);
+    Backend::prepare_light_fences();
     std::scoped_lock hold{registry().lock};
     if (can_put_) place_ = core().users().enter(process());
     next_ = registry().first;

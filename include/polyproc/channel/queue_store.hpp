@@ -118,7 +118,9 @@ class own_store {
   [[nodiscard]] std::uint64_t owner() const noexcept { return 1; }
 
   [[nodiscard]] std::optional<std::uint64_t> allocate(std::size_t size, std::uint64_t number, time_point deadline) const {
-    if (size > std::size_t{units_} * unit) throw std::bad_alloc();
+    if (size > std::size_t{units_} * unit)
+      throw std::length_error("polyproc: a message does not fit into the memory that its queue was made with; make the queue "
+                              "with more");
     auto b = books();
     auto const hold = b.lock(deadline);
     if (!hold.owns()) return std::nullopt;
