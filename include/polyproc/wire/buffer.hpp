@@ -88,8 +88,14 @@ class writer {
   void on_discard(discard give_back, std::uint64_t what) { holds_.push_back({give_back, what, false}); }
   /// The same for something that has one owner: also a child that is a copy of this process takes it over.
   void on_discard_of_owned(discard give_back, std::uint64_t what) { holds_.push_back({give_back, what, true}); }
+  /// `settled(of)` is called once it is known whether the bytes go or not, and before what was not sent is given back: until
+  /// then they may wait for long, and nobody will see them if this process dies.
+  void on_settled(discard settled, std::uint64_t of) { undecided_.push_back({settled, of}); }
   /// The bytes are on their way: whoever reads them has the holds now.
-  void sent() noexcept { holds_.clear(); }
+  void sent() noexcept {
+    settle();
+    holds_.clear();
+  }
   /// The same, for a sender who can find out that nobody has read them: the holds, to be given back then.
   struct hold {
     discard give_back;
@@ -97,9 +103,13 @@ class writer {
     bool owned;
   };
   using hold_list = std::vector<hold>;
-  [[nodiscard]] hold_list sent_with_holds() noexcept { return std::exchange(holds_, {}); }
+  [[nodiscard]] hold_list sent_with_holds() noexcept {
+    settle();
+    return std::exchange(holds_, {});
+  }
   /// The same when the reader is a copy of this process, which has by that all but what has one owner.
   [[nodiscard]] hold_list sent_to_copy() noexcept {
+    settle();
     auto all = std::exchange(holds_, {});
     std::erase_if(all, [](hold const& h) {
       if (!h.owned) h.give_back(h.what);
@@ -109,12 +119,22 @@ class writer {
   }
 
  private:
+  void settle() noexcept {
+    for (auto const& u : undecided_) u.settled(u.of);
+    undecided_.clear();
+  }
   void discard_all() noexcept {
+    settle();
     for (auto const& h : holds_) h.give_back(h.what);
     holds_.clear();
   }
   std::vector<std::byte> bytes_;
   hold_list holds_;
+  struct undecided {
+    discard settled;
+    std::uint64_t of;
+  };
+  std::vector<undecided> undecided_;
   bool strangers_ = false;
   std::vector<std::uint64_t> passed_;
   bool passes_ = false;
