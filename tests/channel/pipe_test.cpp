@@ -57,12 +57,42 @@ void send_later(polyproc::pipe_writer<int> end, shared_notes n) {
   until(n->a, 2);
 }
 
+bool starving = false;
+/// Cannot be read while there is no memory, as far as it is concerned.
+struct hungry {
+  std::string text;
+};
 /// Says when it was written, which is before it is put.
 template <class End>
 struct letter {
   End end;
   shared_notes written;
 };
+}  // namespace
+
+template <>
+struct polyproc::codec<hungry> {
+  static void write(writer& out, hungry const& h) { encode(out, h.text); }
+  static hungry read(reader& in) {
+    if (starving) throw std::bad_alloc();
+    return {decode<std::string>(in)};
+  }
+};
+template <class End>
+struct polyproc::codec<letter<End>> {
+  static void write(writer& out, letter<End> const& l) {
+    encode(out, l.end);
+    encode(out, l.written);
+    l.written->count = 1;
+  }
+  static letter<End> read(reader& in) {
+    auto end = decode<End>(in);
+    return {std::move(end), decode<shared_notes>(in)};
+  }
+};
+
+namespace {
+
 template <class End>
 void send_letter(polyproc::queue<letter<End>> to, End end, shared_notes n) {
   to.put({std::move(end), n});
@@ -78,19 +108,6 @@ void send_letter_and_hang(polyproc::queue<letter<polyproc::pipe_writer<int>>> to
 }
 
 }  // namespace
-
-template <class End>
-struct polyproc::codec<letter<End>> {
-  static void write(writer& out, letter<End> const& l) {
-    encode(out, l.end);
-    encode(out, l.written);
-    l.written->count = 1;
-  }
-  static letter<End> read(reader& in) {
-    auto end = decode<End>(in);
-    return {std::move(end), decode<shared_notes>(in)};
-  }
-};
 
 TEST_CASE_METHOD(tidy, "pipe: a native handle is ready while there is something to receive, and at the end of file") {
   shared_notes n;
@@ -301,6 +318,17 @@ TEST_CASE_METHOD(tidy, "[H39] pipe: whoever is killed while it waits to send an 
             }) == std::errc::broken_pipe);
     }
   }
+}
+
+TEST_CASE_METHOD(tidy, "pipe: a large message for which there is no memory is still there") {
+  auto [from, to] = polyproc::pipe<hungry>(one_way);
+  to.send({std::string(100000, 'a')});
+  to.send({"b"});
+  starving = true;
+  CHECK_THROWS_AS(from.recv(), std::bad_alloc);
+  starving = false;
+  CHECK(from.recv()->text == std::string(100000, 'a'));
+  CHECK(from.recv()->text == "b");
 }
 
 TEST_CASE_METHOD(tidy, "[H39] pipe: an end that was put arrives though its sender is killed then, and one not read yet stays open") {

@@ -134,7 +134,8 @@ class pipe_half {
 
   // --- the reader's
 
-  /// use(bytes) is called with a message. closed: the end of file.
+  /// use(reader) is called with a message. closed: the end of file. A large message for which use has no memory goes back,
+  /// unless what came with it was taken over.
   template <class Use>
   queue_status get(time_point deadline, bool wait, Use&& use_it) {
     use("recv");
@@ -143,17 +144,28 @@ class pipe_half {
     auto q = core();
     auto const status = q.get(small, large, owner_, deadline, wait, other_is_gone{this});
     if (status != queue_status::success) return status;
-    answer();
+    struct answering {
+      pipe_half& half;
+      ~answering() { half.answer(); }
+    } const at_last{*this};
     if (large.block == 0) {
-      use_it(small.view());
+      reader in(small.view());
+      use_it(in);
       return status;
     }
     struct guard {
       core_type& q;
       queue_hold& hold;
-      ~guard() { q.done(hold); }
-    } const until_used{q, large};
-    use_it(q.bytes(large));
+      bool back = false;
+      ~guard() { back ? q.give_back(hold) : q.done(hold); }
+    } until_used{q, large};
+    reader in(q.bytes(large));
+    try {
+      use_it(in);
+    } catch (std::bad_alloc const&) {
+      until_used.back = !in.has_handles();
+      throw;
+    }
     return status;
   }
   std::optional<std::vector<std::byte>> get_bytes(std::size_t limit) {

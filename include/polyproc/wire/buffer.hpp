@@ -213,9 +213,17 @@ class reader {
   /// Who wrote these bytes may be no program of this family.
   void from_strangers() noexcept { strangers_ = true; }
   /// For codecs of handles that only mean something within it: a stranger could name any place, and holds nobody has taken.
-  void must_come_from_family(char const* what) const {
+  void must_come_from_family(char const* what) {
+    if (without_handles_) fail(std::string("a handle to a ") + what + " cannot be read here");
+    handles_ = true;
     if (strangers_) fail(std::string("a handle to a ") + what + " without a name came from a program of another family");
   }
+
+  /// Whether such a handle was read, or was about to be: then the value has taken over what came with the bytes, and they can
+  /// not be read once more.
+  [[nodiscard]] bool has_handles() const noexcept { return handles_; }
+  /// The first such handle is a decode_error, before anything is taken over.
+  void without_handles() noexcept { without_handles_ = true; }
 
   /// One level of nesting, for as long as it lives: bytes from a stranger must not use up the stack. `room`: how large the
   /// values are that this level holds one of while it reads it, where types can contain themselves (by a container, or by a
@@ -253,6 +261,8 @@ class reader {
   int rooms_ = 0;
   std::size_t room_ = 0;
   bool strangers_ = false;
+  bool handles_ = false;
+  bool without_handles_ = false;
   void (*read_through_)(void*) = nullptr;
   void* whose_ = nullptr;
   std::uint64_t (*take_passed_)(std::size_t) = nullptr;
