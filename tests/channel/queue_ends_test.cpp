@@ -259,8 +259,7 @@ TEST_CASE("who can put: a handle that its dead sender could not note as sent is 
   users.given();
   for (int i = 0; i < 150; ++i) {
     auto const place = users.enter_as_copy(dead_one);
-    users.send();
-    users.begin_to_send(place);
+    users.send(place);
     if (i % 2 == 0) CHECK(users.nobody_but(me));
     // Its message is there all the same, and is read, once it was counted out or before.
     auto const reader = users.enter_as_copy(me);

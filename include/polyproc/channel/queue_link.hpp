@@ -76,12 +76,12 @@ class queue_link {
     core_type(memory, family_store<Backend>(offset)).users().arrive();
   }
 
-  /// A handle that is under way is in a message that is not put yet. The writer has a handle of its own as long as that is so,
-  /// so that this has its place.
+  /// A handle is under way, in a message that is not put yet. The writer has a handle of its own as long as that is so, so that
+  /// this has its place.
   void begin_to_send() noexcept {
     add_handle();
-    if (unsent_.fetch_add(1, std::memory_order_relaxed) < queue_users<Backend>::most_unsent && ours_)
-      core().users().begin_to_send(place_);
+    bool const noted = unsent_.fetch_add(1, std::memory_order_relaxed) < queue_users<Backend>::most_unsent && ours_;
+    core().users().send(noted ? place_ : queue_users<Backend>::none);
   }
   static void end_sending(std::uint64_t link) noexcept {
     auto* const one = reinterpret_cast<queue_link*>(static_cast<std::uintptr_t>(link));
@@ -223,9 +223,8 @@ struct queue_handle_codec {
     auto const& block = handle.link_->block();
     if (H::can_put) {
       auto& link = *handle.link_.operator->();
-      out.on_discard(&queue_link<Backend>::came_back, block->offset());
-      link.core().users().send();
-      out.on_settled(&queue_link<Backend>::end_sending, reinterpret_cast<std::uintptr_t>(&link));
+      out.on_discard_and_settled(&queue_link<Backend>::came_back, block->offset(), &queue_link<Backend>::end_sending,
+                                 reinterpret_cast<std::uintptr_t>(&link));
       link.begin_to_send();
       if (out.is_for_start()) link.lend();
     }

@@ -59,21 +59,18 @@ class queue_users {
       places_[place].store(0);
     changes_.fetch_add(1);
   }
-  void send() noexcept {
-    under_way_.fetch_add(1);
-    changes_.fetch_add(1);
-  }
-  void arrive() noexcept { count_out(1); }
-
   /// How many handles beside one place can be unsent; more are taken for sent.
   static constexpr unsigned most_unsent = 255;
-  /// The caller's place: a handle that it counts as under way is in a message that is not put yet, or is no more.
-  void begin_to_send(unsigned place) noexcept {
+  /// A handle is under way; of the caller's place, if it has one: in a message that is not put yet, until end_sending.
+  void send(unsigned place = none) noexcept {
+    under_way_.fetch_add(1);
     if (place != none) unsent_[place].fetch_add(1);
+    changes_.fetch_add(1);
   }
   void end_sending(unsigned place) noexcept {
     if (place != none) unsent_[place].fetch_sub(1);
   }
+  void arrive() noexcept { count_out(1); }
 
   [[nodiscard]] bool any_under_way() const noexcept { return under_way_.load() != 0; }
 

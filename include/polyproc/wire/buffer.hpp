@@ -91,6 +91,16 @@ class writer {
   /// `settled(of)` is called once it is known whether the bytes go or not, and before what was not sent is given back: until
   /// then they may wait for long, and nobody will see them if this process dies.
   void on_settled(discard settled, std::uint64_t of) { undecided_.push_back({settled, of}); }
+  /// Both, or neither when there is no memory for that.
+  void on_discard_and_settled(discard give_back, std::uint64_t what, discard settled, std::uint64_t of) {
+    on_settled(settled, of);
+    try {
+      on_discard(give_back, what);
+    } catch (...) {
+      undecided_.pop_back();
+      throw;
+    }
+  }
   /// The bytes are on their way: whoever reads them has the holds now.
   void sent() noexcept {
     settle();
