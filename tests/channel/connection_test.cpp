@@ -1,6 +1,8 @@
 // Messages over a stream: whole or not at all, of any size up to the limit, whatever the other side sends.
 #include "process/start_methods.hpp"
 
+#include <polyproc/channel/wait_any.hpp>
+
 #include <map>
 #include <random>
 #include <thread>
@@ -56,9 +58,24 @@ void does_not_read(connection<int> c, shared_notes n) {
   n->c = sum;
 }
 
+bool starving = false;
+/// Cannot be read while there is no memory, as far as it is concerned.
+struct hungry {
+  std::string text;
+};
+
 static_assert(!std::is_copy_constructible_v<connection<int>> && std::is_nothrow_move_constructible_v<connection<int>>, "[H38]");
 
 }  // namespace
+
+template <>
+struct polyproc::codec<hungry> {
+  static void write(writer& out, hungry const& h) { encode(out, h.text); }
+  static hungry read(reader& in) {
+    if (starving) throw std::bad_alloc();
+    return {decode<std::string>(in)};
+  }
+};
 
 TEST_CASE("values travel both ways, whole and in order") {
   tidy t;
@@ -328,6 +345,47 @@ TEST_CASE("bytes that are no value are a decode_error, and the next message is r
   CHECK_THROWS_AS(c.recv(), polyproc::decode_error);
   CHECK_THROWS_AS(c.recv(), polyproc::decode_error);
   CHECK(c.recv().value().text == "good");
+}
+
+TEST_CASE("a message for which there is no memory can be received again") {
+  tidy t;
+  auto [one, other] = connection<hungry>::pair();
+  one.send({"a"});
+  one.send({"b"});
+  starving = true;
+  CHECK_THROWS_AS(other.recv(), std::bad_alloc);
+  CHECK_THROWS_AS(other.recv(), std::bad_alloc);
+  starving = false;
+  CHECK(other.recv()->text == "a");
+  CHECK(other.recv()->text == "b");
+}
+
+TEST_CASE("a connection whose other side is gone with what was under way is ready, and says so to who receives") {
+  tidy t;
+  auto const lost = [](auto& c) {
+    try {
+      return !c.recv();
+    } catch (std::system_error const& failure) {
+      return failure.code() == std::errc::connection_reset;
+    }
+  };
+  for (bool const together : {false, true}) {
+    auto [one, other] = connection<std::string>::pair();
+    auto [quiet, away] = connection<std::string>::pair();
+    one.send("not read");
+    other.close();
+    if (together) CHECK(polyproc::wait_any_for(patience, quiet, one) == 1);
+    CHECK(one.poll_for(patience));
+    CHECK(one.poll());
+    auto moved = std::move(one);
+    CHECK(moved.poll());
+    CHECK(lost(moved));
+    // It goes on as it does without having been asked.
+    CHECK(moved.poll_for(patience));
+    CHECK(lost(moved));
+    moved.close();
+    CHECK_THROWS_AS(moved.poll(), std::logic_error);
+  }
 }
 
 TEST_CASE("a handle without a name is taken from nobody but the family [H40]") {

@@ -180,6 +180,32 @@ TEST_CASE_METHOD(tidy, "values that can only be moved pass, and stay where they 
   t.join();
 }
 
+TEST_CASE_METHOD(tidy, "many at once: a closed queue moves none, and those before one that cannot be copied are put") {
+  local_queue<std::unique_ptr<int>> closed;
+  closed.close();
+  std::vector<std::unique_ptr<int>> many;
+  for (int i = 0; i < 3; ++i) many.push_back(std::make_unique<int>(i));
+  CHECK_THROWS_AS(closed.put_many(moved_from{many}), polyproc::queue_closed);
+  for (auto const& one : many) CHECK(one);
+
+  struct no_third {
+    int number;
+    explicit no_third(int n) : number(n) {}
+    no_third(no_third const& other) : number(other.number) {
+      if (number == 3) throw std::runtime_error("the third cannot be copied");
+    }
+    no_third(no_third&& other) noexcept : number(other.number) {}
+    no_third& operator=(no_third const&) = default;
+  };
+  std::vector<no_third> numbers;
+  for (int i = 1; i <= 4; ++i) numbers.emplace_back(i);
+  local_queue<no_third> q;
+  CHECK_THROWS_AS(q.put_many(numbers), std::runtime_error);
+  CHECK(q.size() == 2);
+  CHECK(q.get().number == 1);
+  CHECK(q.get().number == 2);
+}
+
 TEST_CASE_METHOD(tidy, "every value that is put is destroyed once, also those nobody gets; one that cannot be moved stays") {
   {
     local_queue<counted> q;

@@ -20,8 +20,23 @@ struct removed_at_end {
   std::string name;
   ~removed_at_end() { texts::remove(name); }
 };
+/// Its encoding is just its bytes, so one of none takes none.
+struct all_the_rest {
+  std::string bytes;
+};
 
 }  // namespace
+
+template <>
+struct polyproc::codec<all_the_rest> {
+  static void write(writer& out, all_the_rest const& r) { out.bytes(std::as_bytes(std::span(r.bytes))); }
+  static all_the_rest read(reader& in) {
+    all_the_rest got{std::string(in.remaining(), ' ')};
+    auto const from = in.bytes(got.bytes.size());
+    std::transform(from.begin(), from.end(), got.bytes.begin(), [](std::byte b) { return static_cast<char>(b); });
+    return got;
+  }
+};
 
 TEST_CASE_METHOD(tidy, "named_queue: create, open, open or create, remove; what is not there or there already is said") {
   auto const name = fresh_name();
@@ -74,6 +89,44 @@ TEST_CASE_METHOD(tidy, "named_queue: messages of all sizes that its memory holds
     q.put(std::string(40000, 'y'));
     REQUIRE(q.get().size() == 40000);
   }
+}
+
+TEST_CASE_METHOD(tidy, "named_queue: what is written and looked at in place is aligned to 64 bytes, whatever memory it was made with") {
+  using numbers = polyproc::named_queue<std::vector<double>>;
+  for (std::size_t const units : std::initializer_list<std::size_t>{16, 17, 18, 19, 33}) {
+    auto const name = fresh_name();
+    removed_at_end const end{name};
+    auto q = numbers::create(name, {.memory = units * 4096});
+    auto room = q.reserve(1000);
+    CHECK(reinterpret_cast<std::uintptr_t>(room.data()) % 64 == 0);
+    room.elements()[999] = 5;
+    std::move(room).commit();
+    auto const seen = q.view();
+    CHECK(reinterpret_cast<std::uintptr_t>(seen.data()) % 64 == 0);
+    CHECK(seen.elements()[999] == 5);
+  }
+}
+
+TEST_CASE_METHOD(tidy, "named_queue: a leased message of no bytes has a place of its own, and nobody else's is touched") {
+  auto const name = fresh_name();
+  removed_at_end const end{name};
+  auto q = polyproc::named_queue<all_the_rest>::create(name, {.memory = 65536});
+  auto const text = [](char of, std::size_t size) { return all_the_rest{std::string(size, of)}; };
+  q.put(text('f', 20000));
+  q.put(text('a', 16400));
+  q.put(text('b', 16400));
+  q.put(text('z', 0));
+  q.put(text('c', 16400));
+  for (char const of : {'f', 'a', 'b'}) CHECK(q.get().bytes[0] == of);
+  auto held = q.lease();
+  CHECK(held->bytes.empty());
+  q.put(text('d', 16400));
+  held.ack();
+  bool const room = q.try_put(text('e', 16400));
+  CHECK(q.get().bytes == std::string(16400, 'c'));
+  CHECK(q.get().bytes == std::string(16400, 'd'));
+  if (room) CHECK(q.get().bytes == std::string(16400, 'e'));
+  CHECK(q.empty());
 }
 
 TEST_CASE_METHOD(tidy, "named_queue: when all its users were killed the next one finds a sound queue with its messages") {

@@ -57,6 +57,56 @@ void send_later(polyproc::pipe_writer<int> end, shared_notes n) {
   until(n->a, 2);
 }
 
+bool starving = false;
+/// Cannot be read while there is no memory, as far as it is concerned.
+struct hungry {
+  std::string text;
+};
+/// Says when it was written, which is before it is put.
+template <class End>
+struct letter {
+  End end;
+  shared_notes written;
+};
+}  // namespace
+
+template <>
+struct polyproc::codec<hungry> {
+  static void write(writer& out, hungry const& h) { encode(out, h.text); }
+  static hungry read(reader& in) {
+    if (starving) throw std::bad_alloc();
+    return {decode<std::string>(in)};
+  }
+};
+template <class End>
+struct polyproc::codec<letter<End>> {
+  static void write(writer& out, letter<End> const& l) {
+    encode(out, l.end);
+    encode(out, l.written);
+    l.written->count = 1;
+  }
+  static letter<End> read(reader& in) {
+    auto end = decode<End>(in);
+    return {std::move(end), decode<shared_notes>(in)};
+  }
+};
+
+namespace {
+
+template <class End>
+void send_letter(polyproc::queue<letter<End>> to, End end, shared_notes n) {
+  to.put({std::move(end), n});
+}
+template <class End>
+void send_letter_on(polyproc::pipe_end<letter<End>> to, End end, shared_notes n) {
+  to.send({std::move(end), n});
+}
+void send_letter_and_hang(polyproc::queue<letter<polyproc::pipe_writer<int>>> to, polyproc::pipe_writer<int> end, shared_notes n) {
+  to.put({std::move(end), n});
+  n->a = 1;
+  until(n->b, 1);
+}
+
 }  // namespace
 
 TEST_CASE_METHOD(tidy, "pipe: a native handle is ready while there is something to receive, and at the end of file") {
@@ -233,6 +283,69 @@ TEST_CASE_METHOD(tidy, "[H39] pipe: the end of file is seen when the other end i
     to.send(1);  // it is here again
     CHECK(from.recv() == 1);
   }
+}
+
+TEST_CASE_METHOD(tidy, "[H39] pipe: whoever is killed while it waits to send an end leaves nobody waiting, under every start method") {
+  for (auto const method : start_methods()) {
+    INFO(name_of(method));
+    {
+      auto [from, to] = polyproc::pipe<int>(one_way);
+      shared_notes n;
+      polyproc::queue<letter<polyproc::pipe_writer<int>>> full(1);
+      full.put({std::move(polyproc::pipe<int>(one_way).second), n});
+      n->count = 0;
+      process p{process_options{.start = method}, send_letter<polyproc::pipe_writer<int>>, full, std::move(to), n};
+      p.start();
+      until(n->count, 1);
+      CHECK_FALSE(from.poll());
+      p.kill();
+      p.join();
+      CHECK(!from.recv());
+    }
+    {
+      auto [from, to] = polyproc::pipe<int>(one_way);
+      shared_notes n;
+      auto [full, other] = polyproc::pipe<letter<polyproc::pipe_reader<int>>>();
+      for (int i = 0; i < 1024; ++i) full.send({std::move(polyproc::pipe<int>(one_way).first), n});
+      process p{process_options{.start = method}, send_letter_on<polyproc::pipe_reader<int>>, std::move(full), std::move(from), n};
+      n->count = 0;
+      p.start();
+      until(n->count, 1);
+      p.kill();
+      p.join();
+      CHECK(why_refused([&] {
+              for (int i = 0; i < 2000; ++i) to.send(i);
+            }) == std::errc::broken_pipe);
+    }
+  }
+}
+
+TEST_CASE_METHOD(tidy, "pipe: a large message for which there is no memory is still there") {
+  auto [from, to] = polyproc::pipe<hungry>(one_way);
+  to.send({std::string(100000, 'a')});
+  to.send({"b"});
+  starving = true;
+  CHECK_THROWS_AS(from.recv(), std::bad_alloc);
+  starving = false;
+  CHECK(from.recv()->text == std::string(100000, 'a'));
+  CHECK(from.recv()->text == "b");
+}
+
+TEST_CASE_METHOD(tidy, "[H39] pipe: an end that was put arrives though its sender is killed then, and one not read yet stays open") {
+  auto [from, to] = polyproc::pipe<int>(one_way);
+  shared_notes n;
+  polyproc::queue<letter<polyproc::pipe_writer<int>>> mail;
+  process p{send_letter_and_hang, mail, std::move(to), n};
+  p.start();
+  until(n->a, 1);
+  p.kill();
+  p.join();
+  queue_status why{};
+  CHECK(!from.recv_for(600ms, why));  // longer than those who wait sleep between two looks
+  CHECK(why == queue_status::timeout);
+  mail.get().end.send(3);
+  CHECK(from.recv() == 3);
+  CHECK(!from.recv());
 }
 
 TEST_CASE_METHOD(tidy, "pipe: sending is refused when nobody can receive any more") {

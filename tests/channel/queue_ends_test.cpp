@@ -58,6 +58,35 @@ void open_mail(polyproc::queue<sender> mail, shared_stage s) {
   s->await(1);
   mail.get().put(5);
 }
+/// Says when it was written, which is before it is put.
+struct letter {
+  std::vector<sender> handles;
+  shared_stage written;
+};
+}  // namespace
+
+template <>
+struct polyproc::codec<letter> {
+  static void write(writer& out, letter const& l) {
+    encode(out, l.handles);
+    encode(out, l.written);
+    l.written->add();
+  }
+  static letter read(reader& in) {
+    auto handles = decode<std::vector<sender>>(in);
+    return {std::move(handles), decode<shared_stage>(in)};
+  }
+};
+
+namespace {
+void send_letter(polyproc::queue<letter> mail, sender to, shared_stage written) { mail.put({{to, to}, written}); }
+void send_letters(polyproc::queue<letter> mail, sender to, shared_stage written) {
+  mail.put_many(std::vector<letter>{{{to}, written}, {{to, to}, written}, {{to}, written}});
+}
+void send_two_letters(polyproc::queue<letter> mail, sender to, shared_stage written) {
+  mail.put({{to}, written});
+  mail.put({{to}, written});
+}
 void do_nothing_with(numbers) {}
 void have_a_child_put(numbers q, int count) {
   auto p = polyproc::launch(send_some, q.sender(), count);
@@ -172,6 +201,77 @@ TEST_CASE_METHOD(tidy, "[H35] a process that is killed before it has read its ar
       auto const took = time_of([&] { CHECK_THROWS_AS(q.get(), polyproc::queue_closed); });
       REQUIRE(took < 10s);
     }
+  }
+}
+
+TEST_CASE_METHOD(tidy, "[H35] a process that is killed while it waits to put a handle leaves nobody waiting") {
+  for (auto const method : start_methods()) {
+    INFO(name_of(method));
+    for (auto* const send : {send_letter, send_letters}) {
+      numbers q;
+      shared_stage written;
+      polyproc::queue<letter> mail(1);
+      mail.put({{}, written});
+      // More than once, since each leaves something behind.
+      for (int i = 0; i < 3; ++i) {
+        written->reach(0);
+        auto p = polyproc::launch({.start = method}, send, mail, q.sender(), written);
+        written->await(1);
+        CHECK(nothing_in(q) == queue_status::empty);
+        p.kill();
+        p.join();
+        auto const took = time_of([&] { CHECK_THROWS_AS(q.get(), polyproc::queue_closed); });
+        CHECK(took < 10s);
+      }
+      // What is under way from the living counts as it did.
+      CHECK(mail.get().handles.empty());
+      mail.put({{q.sender()}, written});
+      CHECK(nothing_in(q) == queue_status::empty);
+      mail.get().handles.at(0).put(1);
+      CHECK(q.get() == 1);
+      CHECK(nothing_in(q) == queue_status::closed);
+    }
+  }
+}
+
+TEST_CASE_METHOD(tidy, "[H35] a handle that was put counts though its sender is killed while it waits to put another") {
+  numbers q;
+  shared_stage written;
+  polyproc::queue<letter> mail(1);
+  auto p = polyproc::launch(send_two_letters, mail, q.sender(), written);
+  written->await(2);  // so the first is put
+  p.kill();
+  p.join();
+  queue_status why{};
+  CHECK_FALSE(q.get_for(600ms, why));  // longer than those who wait sleep between two looks
+  CHECK(why == queue_status::timeout);
+  mail.get().handles.at(0).put(1);
+  CHECK(q.get() == 1);
+  CHECK(nothing_in(q) == queue_status::closed);
+}
+
+TEST_CASE("who can put: a handle that its dead sender could not note as sent is not counted out for another one") {
+  auto dead_one = polyproc::native_backend::process_self() ^ 0x5500;  // of nobody who lives
+  while (polyproc::native_backend::alive(dead_one)) ++dead_one;
+  polyproc::detail::queue_users<polyproc::native_backend> users{};
+  auto const me = polyproc::native_backend::process_self();
+  (void)users.enter(dead_one);
+  users.given();
+  for (int i = 0; i < 150; ++i) {
+    auto const place = users.enter_as_copy(dead_one);
+    users.send(place);
+    if (i % 2 == 0) CHECK(users.nobody_but(me));
+    // Its message is there all the same, and is read, once it was counted out or before.
+    auto const reader = users.enter_as_copy(me);
+    users.arrive();
+    users.leave(reader);
+    CHECK(users.nobody_but(me));
+    CHECK_FALSE(users.any_under_way());
+    // From now on all is counted as it should be.
+    users.send();
+    CHECK_FALSE(users.nobody_but(me));
+    users.arrive();
+    CHECK(users.nobody_but(me));
   }
 }
 

@@ -17,6 +17,43 @@ using numbers = std::vector<std::uint64_t>;
 
 constexpr std::size_t most_leases = 1024;
 
+bool starving = false;
+/// Cannot be read while there is no memory, as far as it is concerned.
+struct hungry {
+  std::string text;
+};
+/// Cannot be read if it is 3.
+struct picky {
+  int value;
+};
+std::vector<int> values_of(std::vector<picky> const& all) {
+  std::vector<int> values;
+  for (auto const& one : all) values.push_back(one.value);
+  return values;
+}
+
+}  // namespace
+
+template <>
+struct polyproc::codec<hungry> {
+  static void write(writer& out, hungry const& h) { encode(out, h.text); }
+  static hungry read(reader& in) {
+    if (starving) throw std::bad_alloc();
+    return {decode<std::string>(in)};
+  }
+};
+template <>
+struct polyproc::codec<picky> {
+  static void write(writer& out, picky const& p) { encode(out, p.value); }
+  static picky read(reader& in) {
+    picky const got{decode<int>(in)};
+    if (got.value == 3) in.fail("it is 3");
+    return got;
+  }
+};
+
+namespace {
+
 void lease_and_hang(polyproc::queue<std::string> q, shared_stage s, int count) {
   std::vector<decltype(q.lease())> held;
   for (int i = 0; i < count; ++i) held.push_back(q.lease());
@@ -346,6 +383,93 @@ TEST_CASE_METHOD(tidy, "a leased message that cannot be decoded is an exception,
   CHECK_THROWS_AS(q.lease(), polyproc::decode_error);
   CHECK(q.get().number == 1);
   CHECK_FALSE(q.get_for(50ms));
+}
+
+TEST_CASE_METHOD(tidy, "a leased message for which there is no memory goes back, of any size") {
+  for (std::size_t const size : {std::size_t{10}, std::size_t{100000}}) {
+    polyproc::queue<hungry> q;
+    q.put({std::string(size, 'a')});
+    q.put({"b"});
+    starving = true;
+    CHECK_THROWS_AS(q.lease(), std::bad_alloc);
+    starving = false;
+    CHECK(q.size() == 2);
+    auto const held = q.lease();
+    CHECK(held->text == std::string(size, 'a'));
+    CHECK(q.get().text == "b");
+  }
+}
+
+TEST_CASE_METHOD(tidy, "a large message for which there is no memory goes back, and is got by the next") {
+  polyproc::queue<hungry> q;
+  q.put({std::string(100000, 'a')});
+  q.put({"b"});
+  starving = true;
+  CHECK_THROWS_AS(q.get(), std::bad_alloc);
+  starving = false;
+  CHECK(q.size() == 2);
+  CHECK(q.get().text == std::string(100000, 'a'));
+  CHECK(q.get().text == "b");
+}
+
+TEST_CASE_METHOD(tidy, "a leased message with a handle for which there is no memory is gone, and what it referred to is let go of once") {
+  polyproc::queue<int> inner;
+  {
+    polyproc::queue<std::pair<polyproc::queue<int>, hungry>> q;
+    q.put({inner, {"a"}});
+    starving = true;
+    CHECK_THROWS_AS(q.lease(), std::bad_alloc);
+    starving = false;
+    CHECK(q.empty());
+  }
+  inner.put(1);
+  CHECK(inner.get() == 1);
+}
+
+TEST_CASE_METHOD(tidy, "a batch ends before a message that cannot be decoded, which is then alone an exception and gone") {
+  polyproc::queue<picky> q;
+  for (int i = 1; i <= 7; ++i) q.put({i % 4});
+  CHECK(values_of(q.get_many(10)) == std::vector<int>{1, 2});
+  CHECK(q.size() == 5);
+  CHECK_THROWS_AS(q.get_many(10), polyproc::decode_error);
+  CHECK(values_of(q.try_get_many(10)) == std::vector<int>{0, 1, 2});
+  CHECK_THROWS_AS(q.try_get_many(10), polyproc::decode_error);
+  CHECK(q.try_get_many(10).empty());
+  // Also where one goes back after it was leased.
+  q.put({3});
+  q.put({1});
+  CHECK_THROWS_AS(q.get_many_for(10, 1s), polyproc::decode_error);
+  CHECK(values_of(q.get_many_for(10, 1s)) == std::vector<int>{1});
+}
+
+TEST_CASE_METHOD(tidy, "a batch for which there is no memory is left as it was") {
+  polyproc::queue<hungry> q;
+  q.put({"a"});
+  q.put({std::string(100000, 'b')});
+  starving = true;
+  CHECK_THROWS_AS(q.get_many(2), std::bad_alloc);
+  starving = false;
+  CHECK(q.size() == 2);
+  auto const all = q.get_many(2);
+  REQUIRE(all.size() == 2);
+  CHECK(all[0].text + all[1].text == "a" + std::string(100000, 'b'));
+}
+
+TEST_CASE_METHOD(tidy, "messages with handles come one by one of a batch, each with what it refers to") {
+  polyproc::queue<std::optional<polyproc::queue<int>>> q;
+  polyproc::queue<int> const one;
+  polyproc::queue<int> const other;
+  q.put(std::nullopt);
+  q.put(one);
+  q.put(other);
+  q.put(std::nullopt);
+  std::vector<std::optional<polyproc::queue<int>>> all;
+  while (all.size() < 4)
+    for (auto& each : q.get_many(10)) all.push_back(std::move(each));
+  CHECK_FALSE(all[0].has_value());
+  CHECK(all[1] == one);
+  CHECK(all[2] == other);
+  CHECK_FALSE(all[3].has_value());
 }
 
 TEST_CASE_METHOD(tidy, "[H41] 64 MiB written in place are read in place, by another process, from the same memory") {

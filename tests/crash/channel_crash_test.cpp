@@ -25,6 +25,12 @@ void sleep_in_put(scene& s) {
   s.sleeper = std::make_unique<crash_sleeper>([&s] { s.put_asleep = s.q.put_for(third, 3 * crash_limit); });
 }
 
+polyproc::queue_status queue_status_of(polyproc::queue<int> const& q) {
+  auto why = polyproc::queue_status::success;
+  (void)q.try_get(why);
+  return why;
+}
+
 }  // namespace
 
 TEST_CASE_METHOD(tidy, "[H33] queue: a kill at any instruction of a put leaves the message whole or not at all") {
@@ -33,6 +39,47 @@ TEST_CASE_METHOD(tidy, "[H33] queue: a kill at any instruction of a put leaves t
 
 TEST_CASE_METHOD(tidy, "[H33] queue: a kill at any instruction of a get takes at most that message along") {
   for (auto const* const k : kinds) crash_points(get_case(*k)).check();
+}
+
+TEST_CASE_METHOD(tidy, "[H35] queue: a kill at any instruction of a put of a handle leaves the handle there, or nobody waiting") {
+  using sender = polyproc::queue_sender<int>;
+  struct post {
+    polyproc::queue<int> q = {};
+    polyproc::queue<sender> box = {};   // with the handle that the child is to have
+    polyproc::queue<sender> mail = {};  // to where it puts it
+    std::optional<sender> mine = {};
+  };
+  crash_case<post> sent{};
+  sent.name = "put of a handle";
+  sent.setup = [] {
+    post p;
+    p.box.put(p.q.sender());
+    return p;
+  };
+  sent.prepare = [](post& p) { p.mine.emplace(p.box.get()); };
+  sent.operation = [](post& p) { p.mail.put(*p.mine); };
+  sent.survive = [](post& p, crash_point& at) {
+    auto why = queue_status_of(p.q);
+    if (auto to = p.mail.try_get()) {
+      if (why == polyproc::queue_status::closed) at.note("took it for lost until it was read");
+      to->put(1);
+      at.expect(p.q.get_for(crash_limit) == 1, "the handle does not lead to its queue");
+      to.reset();
+      why = queue_status_of(p.q);
+    }
+    if (why != polyproc::queue_status::closed) at.note("left one too many under way");
+    // What comes after that is counted as ever.
+    p.mail.put(p.q.sender());
+    at.expect(queue_status_of(p.q) == polyproc::queue_status::empty, "a handle under way is overlooked");
+  };
+  auto report = crash_points(sent);
+  // What a dead process had a handle to stays until the family ends.
+  std::erase_if(report.bad, [](std::string const& b) { return b.ends_with("): memory is left over in the arena; "); });
+  report.check();
+  if (report.skipped) return;
+  auto const often = [&](char const* what) { return report.notes.contains(what) ? report.notes.at(what) : 0; };
+  CHECK(often("left one too many under way") <= 16);
+  CHECK(often("took it for lost until it was read") <= report.tried / 4);
 }
 
 TEST_CASE_METHOD(tidy, "[H33] queue: a producer that nobody has waited for yet is dead all the same") {

@@ -127,6 +127,21 @@ struct endpoint {
   friend bool operator==(endpoint const&, endpoint const&) = default;
 };
 
+namespace detail {
+/// Of the time until `deadline`: for one of `left` addresses of a host that are tried one after the other.
+inline time_point share_of(time_point deadline, time_point now, std::size_t left) noexcept {
+  if (deadline == never || deadline <= now || left <= 1) return deadline;
+  return now + (deadline - now) / static_cast<time_point::rep>(left);
+}
+/// From this one on.
+template <class Entry>
+std::size_t addresses_left(Entry const* one) noexcept {
+  std::size_t count = 0;
+  for (; one != nullptr; one = one->next) ++count;
+  return count;
+}
+}  // namespace detail
+
 /// One of those who are waited for together (streams_wait).
 template <class Stream>
 struct stream_look {

@@ -303,16 +303,20 @@ struct unix_streams : unix_common<Derived> {
   static std::optional<stream> connect(endpoint const& where, time_point deadline) {
     if (where.how == endpoint::kind::local) return connect_local(where, deadline);
     host_addresses const hosts(where, false);
-    int why = EADDRNOTAVAIL;
+    int why = hosts.first() == nullptr ? EADDRNOTAVAIL : 0;
     for (auto const* one = hosts.first(); one != nullptr; one = one->next) {
       scoped_fd fd{new_socket(one->family)};
-      auto const done = finish_connect(fd.get(), one->address, one->size, deadline);
-      if (!done) return std::nullopt;
-      why = *done;
-      if (why != 0) continue;
+      auto const until = share_of(deadline, now(), addresses_left(one));
+      auto const done = finish_connect(fd.get(), one->address, one->size, until);
+      if (!done) continue;  // another one may answer
+      if (*done != 0) {
+        why = *done;
+        continue;
+      }
       no_delay(fd.get());
       return opened(fd.release(), stream::kind::socket);
     }
+    if (why == 0) return std::nullopt;
     throw_errno(("connect to " + where.name + " port " + std::to_string(where.port)).c_str(), why);
   }
 

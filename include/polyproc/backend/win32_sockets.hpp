@@ -291,24 +291,29 @@ inline void ask_only_once(socket_type s, address_info const& whom) {
 inline std::optional<socket_type> tcp_connect(endpoint const& where, time_point deadline) {
   auto const& w = winsock::get();
   host_addresses const hosts(where, false);
-  dword why = 10049;
+  dword last = hosts.first() == nullptr ? 10049 : 0;
   for (auto const* one = hosts.first(); one != nullptr; one = one->next) {
     auto made = new_socket(one->family);
     ask_only_once(made.get(), *one);
-    why = w.connect(made.get(), one->address, static_cast<int>(one->length)) == 0 ? 0 : GetLastError();
+    auto const until = share_of(deadline, std::chrono::steady_clock::now(), addresses_left(one));
+    dword why = w.connect(made.get(), one->address, static_cast<int>(one->length)) == 0 ? 0 : GetLastError();
     if (why == socket_would_block) {
-      if (!socket_wait_writable(made.get(), deadline)) return std::nullopt;
+      if (!socket_wait_writable(made.get(), until)) continue;  // another one may answer
       std::int32_t told = 0;
       int size = sizeof told;
       why = w.get_option(made.get(), level_socket, option_error, reinterpret_cast<char*>(&told), &size) == 0
                 ? static_cast<dword>(told)
                 : GetLastError();
     }
-    if (why != 0) continue;
+    if (why != 0) {
+      last = why;
+      continue;
+    }
     no_delay(made.get());
     return made.release();
   }
-  throw_socket("connect to " + hosts.text(), why);
+  if (last == 0) return std::nullopt;
+  throw_socket("connect to " + hosts.text(), last);
 }
 
 /// With the port that was found. Without SO_REUSEADDR, which here gives a port to a second one while the first has it; a

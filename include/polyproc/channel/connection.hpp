@@ -3,6 +3,9 @@
 
 #include <polyproc/channel/stream.hpp>
 
+#include <exception>
+#include <system_error>
+
 namespace polyproc::inline v0_1 {
 
 /// One end of a connection through which values travel, each whole: `To` are sent, `From` are received, of any types that
@@ -75,7 +78,8 @@ class basic_connection {
 
   // --- receiving
 
-  /// Waits for a message. Nothing at the end of file. Throws connection_lost when that comes in the middle of one;
+  /// Waits for a message. Nothing at the end of file. Throws std::bad_alloc when there is no memory for a message, which can be
+  /// received again then (unless there are handles in it); connection_lost when the end of file comes in the middle of one;
   /// message_too_large, and connection_error from then on, because what follows cannot be found any more.
   [[nodiscard]] std::optional<From> recv() { return receive_value(never); }
   /// Nothing also when the deadline came first: at_end() tells. What has come of a message is kept for the next call.
@@ -127,6 +131,7 @@ class basic_connection {
     stream_.close();
     rest_.clear();
     broken_ = false;
+    failure_ = nullptr;
   }
   [[nodiscard]] bool is_open() const noexcept { return stream_.is_open(); }
   /// As a stream's: what has come may already be kept here, so ask poll() first.
@@ -194,6 +199,7 @@ class basic_connection {
 
   /// Until a whole message is kept: its length; nothing at the deadline and at the end of file.
   std::optional<std::size_t> next(time_point deadline, std::uint64_t most) {
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     if (broken_ && stream_.is_open())
       throw connection_error("polyproc: a connection on which a message was refused as too large was used further; close it");
     auto result = stream_.keep(head, deadline);
@@ -219,12 +225,17 @@ class basic_connection {
   std::optional<From> receive_value(time_point deadline) {
     auto const size = next(deadline, most_);
     if (!size) return std::nullopt;
-    taken_at_end const whole{stream_, head + *size};
+    taken_at_end whole{stream_, head + *size};
     reader in(stream_.kept_bytes().subspan(head, *size));
     if (strangers_) in.from_strangers();
-    std::optional<From> message(decode<From>(in));
-    in.expect_end();
-    return message;
+    try {
+      std::optional<From> message(decode<From>(in));
+      in.expect_end();
+      return message;
+    } catch (std::bad_alloc const&) {
+      if (!in.has_handles()) whole.bytes = 0;
+      throw;
+    }
   }
   std::optional<std::vector<std::byte>> receive_bytes(time_point deadline, std::uint64_t most) {
     auto const size = next(deadline, std::min(most, most_));
@@ -235,7 +246,16 @@ class basic_connection {
     return message;
   }
   bool ready(time_point deadline) {
-    if (broken_) return true;
+    if (broken_ || failure_) return true;
+    try {
+      return complete(deadline);
+    } catch (std::system_error const&) {
+      // The system says it once; the next recv does.
+      failure_ = std::current_exception();
+      return true;
+    }
+  }
+  bool complete(time_point deadline) {
     if (stream_.keep(head, deadline) == fill::late) return false;
     if (stream_.kept() < head) return true;
     auto const size = length();
@@ -243,7 +263,7 @@ class basic_connection {
            stream_.keep(head + static_cast<std::size_t>(size), deadline) != fill::late;
   }
 
-  /// A message is gone when it was read, also when it could not be.
+  /// A message is gone when it was read, also when it could not be (but for want of memory).
   struct taken_at_end {
     stream_type& from;
     std::size_t bytes;
@@ -258,6 +278,7 @@ class basic_connection {
   std::vector<std::byte> rest_;  // of a message whose beginning was sent
   bool broken_ = false;
   bool strangers_ = true;
+  std::exception_ptr failure_;  // what was found while nobody received
 };
 
 /// As a stream: an argument of a process.
@@ -267,7 +288,7 @@ struct codec<basic_connection<To, From, Backend>> {
   static void write(writer& out, connection_type const& end) {
     codec<basic_stream<Backend>>::write(out, end.stream_);
     out.raw(end.most_);
-    out.raw(static_cast<std::uint8_t>((end.broken_ ? 1 : 0) | (end.strangers_ ? 2 : 0)));
+    out.raw(static_cast<std::uint8_t>((end.broken_ ? 1 : 0) | (end.strangers_ ? 2 : 0) | (end.failure_ ? 4 : 0)));
     out.count(end.rest_.size());
     out.bytes(end.rest_);
   }
@@ -277,6 +298,8 @@ struct codec<basic_connection<To, From, Backend>> {
     auto const flags = in.raw<std::uint8_t>();
     end.broken_ = (flags & 1) != 0;
     end.strangers_ = (flags & 2) != 0;
+    if ((flags & 4) != 0)
+      end.failure_ = std::make_exception_ptr(connection_lost("polyproc: the other side of a connection is gone"));
     auto const rest = in.bytes(in.count_of(1));
     end.rest_.assign(rest.begin(), rest.end());
     return end;

@@ -282,7 +282,9 @@ using listener = basic_listener<>;
 
 /// A connection to a listener that does accept<From, To>() there: `To` go to it, `From` come from it. Throws
 /// authentication_error when the keys differ, connection_error when the types do (or what answers is no polyproc),
-/// timeout_error, std::system_error (connection_refused, no_such_file_or_directory: nobody listens).
+/// timeout_error, std::system_error (connection_refused, no_such_file_or_directory: nobody listens). A host with several
+/// addresses is tried at one after the other, each for its share of the time that is left. The time does not bound how long
+/// the system takes to find the addresses of a name (an address instead of a name needs no time).
 template <class To, class From = To, backend Backend = native_backend>
 [[nodiscard]] basic_connection<To, From, Backend> connect(endpoint const& where, connect_options const& options = {}) {
   auto const key = detail::key_for<Backend>(where, options.authkey, options.authenticate);
@@ -295,7 +297,8 @@ template <class To, class From = To, backend Backend = native_backend>
   return basic_connection<To, From, Backend>(std::move(over), options.max_message);
 }
 
-/// A connection without key or handshake, to whatever program listens there. Throws timeout_error, std::system_error.
+/// A connection without key or handshake, to whatever program listens there. Throws timeout_error, std::system_error. Of
+/// hosts and time as for connect.
 template <backend Backend = native_backend>
 [[nodiscard]] basic_stream<Backend> connect_stream(endpoint const& where,
                                                    std::chrono::milliseconds timeout = std::chrono::seconds{30}) {

@@ -178,8 +178,10 @@ class puts_into_local_queue {
   }
   void put_nowait(T&& value) const { raise(core().put(std::move(value), never, false)); }
 
-  /// Puts all of them in their order, waiting for room; cheaper than one by one. Others may put in between. Throws as put;
-  /// those before are put then. Values that a range of rvalues (std::move_iterator) names are moved.
+  /// Puts all of them in their order, waiting for room; cheaper than one by one. Others may put in between. Throws as put, and
+  /// what the range or a copy throws; those before are put then. Values that a range of rvalues (std::move_iterator) names are
+  /// moved out of it some at a time, up to 64: when the queue is closed while they wait for room those are gone, and none is
+  /// moved when it was closed before.
   template <std::ranges::input_range Range>
     requires std::convertible_to<std::ranges::range_reference_t<Range>, T>
   void put_many(Range&& values) const {
@@ -187,13 +189,20 @@ class puts_into_local_queue {
     auto from = std::ranges::begin(values);
     auto const end = std::ranges::end(values);
     while (from != end) {
+      if (core().closed()) throw queue_closed();
       std::size_t ready = 0;
-      for (; ready < batch.size() && from != end; ++from, ++ready) batch[ready].emplace(*from);
+      std::exception_ptr failed;
+      try {
+        for (; ready < batch.size() && from != end; ++from, ++ready) batch[ready].emplace(*from);
+      } catch (...) {
+        failed = std::current_exception();  // those before it are put first
+      }
       for (std::size_t at = 0; at < ready;) {
         std::size_t done = 0;
         raise(core().put_some(std::span(batch).subspan(at, ready - at), done));
         at += done;
       }
+      if (failed) std::rethrow_exception(failed);
     }
   }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <polyproc/backend/native.hpp>
+#include <polyproc/channel/process_identity.hpp>
 #include <polyproc/channel/queue_face.hpp>
 #include <polyproc/memory/shared.hpp>
 
@@ -118,7 +119,7 @@ class basic_named_queue : public detail::puts_into_queue<basic_named_queue<T, Ba
     return core_type(at, store(at + core_type::bytes_for(own_chunk), memory()));
   }
   [[nodiscard]] detail::never_alone asker() const noexcept { return {}; }
-  [[nodiscard]] std::uint64_t me() const noexcept { return Backend::process_self(); }
+  [[nodiscard]] std::uint64_t me() const noexcept { return detail::process_identity<Backend>(); }
 
   detail::attachment_ref<Backend> block_;
 };

@@ -78,7 +78,8 @@ class basic_pipe_reader {
  public:
   using value_type = T;
 
-  /// Waits. Nothing at the end of file: the other end is closed or its owner dead, and what was sent was received.
+  /// Waits. Nothing at the end of file: the other end is closed or its owner dead, and what was sent was received. What
+  /// cannot be decoded is an exception, and gone; where that is std::bad_alloc, a large message without handles is still there.
   [[nodiscard]] std::optional<T> recv() { return take(never, true); }
   /// Nothing also when the deadline came first; `why` tells (closed: end of file, timeout, success).
   template <class Rep, class Period>
@@ -136,7 +137,10 @@ class basic_pipe_reader {
 
   std::optional<T> take(time_point deadline, bool wait, queue_status* why = nullptr) {
     std::optional<T> value;
-    auto const status = half_.get(deadline, wait, [&](std::span<std::byte const> bytes) { value.emplace(from_bytes<T>(bytes)); });
+    auto const status = half_.get(deadline, wait, [&](reader& in) {
+      value.emplace(decode<T>(in));
+      in.expect_end();
+    });
     if (why != nullptr) *why = status;
     return value;
   }

@@ -12,34 +12,32 @@
 ///   held --(codec writes)--> under way --(the object ends)--> orphaned      under way, orphaned --(codec reads)--> held
 ///   under way --(not sent after all)--> held                                orphaned --(never read)--> closed
 ///   held --(close, end of the object; anybody who finds the owner dead)--> closed
+///   under way, orphaned --(anybody who finds the owner dead, and the message not sent)--> closed
 ///
 /// Each arrow is one atomic step of the one named; closing an end closes the queue as well, in a second step, and who finds
-/// an end closed and the queue not does it again. A process that dies holding an end leaves it held by a dead owner: the other
-/// side finds out when it has to wait.
+/// an end closed and the queue not does it again.
+///
+/// `unsent`, beside them, is the turn of an owner who has written the end into a message and does not yet know that it was put
+/// (he may wait for room). He sets it before the end is under way, and takes it back when the message was put; of any other
+/// turn it says nothing.
+///
+/// What a death leaves, which the other side finds out when it has to wait:
+///   an owner's            an end held by a dead owner: closed
+///   an owner's, while he puts the message, or after it can be seen but before he has noted that
+///                         an end under way from a dead owner, and unsent: closed, unless its reader comes first (one who
+///                         comes later finds that it was closed on its way)
+///   a reader's, after the message was taken and before it has the end
+///                         an end under way that nobody will read: not closed
 #pragma once
 
 #include <polyproc/channel/doorbell.hpp>
+#include <polyproc/channel/process_identity.hpp>
 #include <polyproc/channel/queue_core.hpp>
 #include <polyproc/memory/handle.hpp>
 
 #include <system_error>
 
 namespace polyproc::inline v0_1::detail {
-
-/// Of the calling process; the system is asked once.
-template <backend Backend>
-std::uint64_t process_identity() {
-  static std::atomic<std::uint64_t> known{0};
-  if (auto const id = known.load(std::memory_order_relaxed); id != 0) return id;
-  static bool const watching = [] {
-    Backend::at_fork_child([] { known.store(0, std::memory_order_relaxed); });
-    return true;
-  }();
-  (void)watching;
-  auto const id = Backend::process_self();
-  known.store(id, std::memory_order_relaxed);
-  return id;
-}
 
 template <backend Backend>
 class pipe_half {
@@ -122,7 +120,8 @@ class pipe_half {
 
   // --- the reader's
 
-  /// use(bytes) is called with a message. closed: the end of file.
+  /// use(reader) is called with a message. closed: the end of file. A large message for which use has no memory goes back,
+  /// unless what came with it was taken over.
   template <class Use>
   queue_status get(time_point deadline, bool wait, Use&& use_it) {
     use("recv");
@@ -131,17 +130,28 @@ class pipe_half {
     auto q = core();
     auto const status = q.get(small, large, owner_, deadline, wait, other_is_gone{this});
     if (status != queue_status::success) return status;
-    answer();
+    struct answering {
+      pipe_half& half;
+      ~answering() { half.answer(); }
+    } const at_last{*this};
     if (large.block == 0) {
-      use_it(small.view());
+      reader in(small.view());
+      use_it(in);
       return status;
     }
     struct guard {
       core_type& q;
       queue_hold& hold;
-      ~guard() { q.done(hold); }
-    } const until_used{q, large};
-    use_it(q.bytes(large));
+      bool back = false;
+      ~guard() { back ? q.give_back(hold) : q.done(hold); }
+    } until_used{q, large};
+    reader in(q.bytes(large));
+    try {
+      use_it(in);
+    } catch (std::bad_alloc const&) {
+      until_used.back = !in.has_handles();
+      throw;
+    }
     return status;
   }
   std::optional<std::vector<std::byte>> get_bytes(std::size_t limit) {
@@ -201,7 +211,9 @@ class pipe_half {
     if (!own())
       throw std::logic_error("polyproc: an end of a pipe that is not here any more (closed, moved from, or already sent to "
                              "somebody) cannot be sent");
-    out.on_discard_of_owned(&not_sent, block_->offset() | side_);  // does nothing before the next line
+    out.on_discard_of_owned(&not_sent, block_->offset() | side_);  // this and the next do nothing before the end is under way
+    out.on_settled(&sent_or_not, block_->offset() | side_);
+    mine().unsent.store(turn_);
     mine().who.store(owner_ << 2 | under_way);
     block_->hold_for_message();
     out.on_discard(&attachment<Backend>::release_message, block_->offset());
@@ -214,13 +226,17 @@ class pipe_half {
     in.must_come_from_family(what_it_is);
     attachment_ref<Backend> block(attachment<Backend>::adopt(offset, fingerprint, layout, what_it_is));
     auto& end = end_of(block->contents(), side);
-    auto const who = end.who.load();
-    if ((who & 3) != under_way && (who & 3) != orphaned)
-      throw handle_error("polyproc: an end of a pipe arrived that somebody else has, or that was closed on its way");
+    auto who = end.who.load();
+    auto const in_message = [&] {
+      if ((who & 3) != under_way && (who & 3) != orphaned)
+        throw handle_error("polyproc: an end of a pipe arrived that somebody else has, or that was closed on its way");
+    };
+    in_message();
     auto const me = process_identity<Backend>();
     auto const turn = end.turn.load() + 1;
+    // First the turn: from there on the old owner's mark says nothing, and he is not asked after any more.
     end.turn.store(turn);
-    end.who.store(me << 2 | held);
+    while (!end.who.compare_exchange_strong(who, me << 2 | held)) in_message();
     return pipe_half(std::move(block), side, me, turn);
   }
 
@@ -258,6 +274,7 @@ class pipe_half {
   struct alignas(64) end_state {
     atomic<std::uint64_t> who;
     atomic<std::uint32_t> turn;
+    atomic<std::uint32_t> unsent;
   };
   static constexpr std::uint64_t layout = core_type::layout ^ 0x1000;
   static constexpr char const* what_it_is = "pipe";
@@ -316,7 +333,7 @@ class pipe_half {
   /// A message with an end was not sent, or will not be read.
   static void not_sent(std::uint64_t place) noexcept {
     auto const offset = place & ~std::uint64_t{63};
-    auto* const contents = arena<Backend>::at(offset, shared_block_header) + shared_block_header;
+    auto* const contents = contents_at(place);
     auto& end = end_of(contents, static_cast<unsigned>(place & 1));
     auto who = end.who.load();
     while ((who & 3) == under_way || (who & 3) == orphaned) {
@@ -327,6 +344,19 @@ class pipe_half {
     }
   }
 
+  /// The message with an end that this process wrote was sent, or will not be.
+  static void sent_or_not(std::uint64_t place) noexcept {
+    auto& end = end_of(contents_at(place), static_cast<unsigned>(place & 1));
+    auto turn = end.unsent.load();
+    auto const who = end.who.load();
+    // If somebody has read it, the mark may be his by now.
+    if (who >> 2 == process_identity<Backend>() && ((who & 3) == under_way || (who & 3) == orphaned))
+      end.unsent.compare_exchange_strong(turn, 0);
+  }
+  static std::byte* contents_at(std::uint64_t place) noexcept {
+    return arena<Backend>::at(place & ~std::uint64_t{63}, shared_block_header) + shared_block_header;
+  }
+
   struct other_is_gone {
     pipe_half const* half;
     bool operator()() const noexcept {
@@ -334,7 +364,8 @@ class pipe_half {
       for (bool again = true;; again = false) {
         auto who = other.who.load();
         if ((who & 3) == closed) break;
-        if ((who & 3) == held && !Backend::alive(who >> 2)) {
+        // (An owner who has died sets no mark any more; it counts if it is of the turn in which the end is still under way.)
+        if (((who & 3) == held || other.unsent.load() == other.turn.load()) && !Backend::alive(who >> 2)) {
           if (other.who.compare_exchange_strong(who, closed)) break;
           continue;
         }

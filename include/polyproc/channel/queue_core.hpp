@@ -241,10 +241,11 @@ class queue_core {
   }
   /// At least one and at most `most`: each(bytes) copies each of them, in order, before they are taken. What it throws is
   /// passed on, and nothing is taken.
+  /// With `Size`, that of most messages, each() does nothing but copy.
   template <std::size_t Size = 0, class Each, class Alone = never_alone>
   queue_status get_many(std::size_t most, Each&& each, time_point deadline, bool wait, Alone alone = {}) {
     return get_when_there(
-        deadline, wait, alone, [&] { return get_as_favourite<Size>(most, each) != 0; },
+        deadline, wait, alone, [&] { return Size != 0 && get_as_favourite<Size>(most, each) != 0; },
         [&](time_point until) { return take_many(most, each, until); });
   }
   /// At most `most` small messages of those that are there, if this end's favourite asks: how many. None is no answer. What
@@ -767,6 +768,12 @@ class queue_core {
   queue_status take_one(message_buffer& into, queue_hold* large, std::uint64_t me, time_point until) {
     if (auto const back = returned_one(until)) {
       auto& e = entry_at(*back);
+      if (large != nullptr) {
+        *large = {*back, e.number.load(std::memory_order_relaxed), e.block, e.skip, e.size};
+        e.word.store(viewed_word(me));
+        head_->returned.fetch_sub(1);
+        return queue_status::success;
+      }
       copy(into.resize(e.size), std::span<std::byte const>(store_.at(e.block, e.skip + e.size) + e.skip, e.size));
       settle(e, until);
       return queue_status::success;

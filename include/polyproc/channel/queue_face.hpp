@@ -153,6 +153,11 @@ class queue_view {
         std::memcpy(kept_.data(), rest.data(), rest.size());
         elements_ = kept_;
       }
+    } catch (std::bad_alloc const&) {
+      // It can be looked at again. Not where it is counted who has taken what.
+      if constexpr (!requires { queue.plain_core(); }) std::exchange(queue_, nullptr)->core().give_back(hold_);
+      release();
+      throw;
     } catch (...) {
       release();
       throw;
@@ -169,6 +174,9 @@ class queue_view {
 
 /// A message that was taken for as long as this lives: destroyed without ack(), or its process dead, it goes back before
 /// everything not yet taken. Must not outlive the handle it came from.
+///
+/// One that cannot be decoded is gone, for it never can; but for want of memory (std::bad_alloc) it goes back, unless there are
+/// handles in it, of which some may have been taken over.
 template <class T, class Queue>
 class basic_lease {
  public:
@@ -204,14 +212,20 @@ class basic_lease {
   template <class, class, backend>
   friend class detail::gets_from_queue;
   basic_lease(Queue const& queue, detail::queue_hold const& hold) : queue_(&queue), hold_(hold) {
+    reader in(queue.core().bytes(hold));
     try {
-      value_.emplace(from_bytes<T>(queue.core().bytes(hold)));
+      value_.emplace(decode<T>(in));
+      in.expect_end();
       if constexpr (!detail::lies_in_one_piece<T> && !std::is_arithmetic_v<T>) {
         // If there are handles in it, the value has the holds that came with the message, which may be read once more.
         writer again;
         encode(again, *value_);
         holds_ = again.sent_with_holds();
       }
+    } catch (std::bad_alloc const&) {
+      if (!in.has_handles()) give_back();
+      ack();
+      throw;
     } catch (...) {
       ack();  // what cannot be decoded now never can
       throw;
@@ -394,7 +408,8 @@ template <class Queue, class T, backend Backend>
 class gets_from_queue {
  public:
   /// Waits for a message. Throws queue_closed when the queue is closed and drained, or when no live process but this one
-  /// holds a handle that can put, and one has.
+  /// holds a handle that can put, and one has. What cannot be decoded is an exception, and gone; where that is std::bad_alloc, a
+  /// large message without handles goes back (a lease of one of any size does).
   [[nodiscard]] T get() const { return take(never, true); }
   /// Nothing when the deadline came first, or the queue is closed and drained.
   template <class Rep, class Period>
@@ -420,7 +435,10 @@ class gets_from_queue {
   /// Throws queue_empty or queue_closed instead of waiting.
   [[nodiscard]] T get_nowait() const { return take(never, false); }
 
-  /// Waits for one, and takes up to `most` of those that are there, in their order. Throws queue_closed.
+  /// Waits for one, and takes up to `most` of those that are there, in their order. Throws queue_closed. One that cannot be
+  /// decoded ends the batch before it, and is an exception, and gone, when it is the first; one with handles to what has no
+  /// name comes alone. Where there is no memory for all of them there are fewer; for the first: std::bad_alloc, and nothing is
+  /// taken. (They are decoded before they are taken: a codec of yours must not get from the same queue.)
   [[nodiscard]] std::vector<T> get_many(std::size_t most) const {
     queue_status why{};
     auto all = take_many(most, never, true, why);
@@ -544,14 +562,14 @@ class gets_from_queue {
     message_buffer message;
     large_one large{queue(), {}};
     raise(queue().core().get(message, large.hold, queue().me(), deadline, wait, queue().asker()));
-    return from_bytes<T>(large.bytes(message));
+    return large.read(message);
   }
   std::optional<T> take_optional(time_point deadline, bool wait, queue_status& why) const {
     message_buffer message;
     large_one large{queue(), {}};
     why = queue().core().get(message, large.hold, queue().me(), deadline, wait, queue().asker());
     if (why != queue_status::success) return std::nullopt;
-    return std::optional<T>(from_bytes<T>(large.bytes(message)));
+    return std::optional<T>(large.read(message));
   }
   /// A message that is decoded where it lies.
   struct large_one {
@@ -560,13 +578,25 @@ class gets_from_queue {
     ~large_one() {
       if (hold.block != 0) queue.core().done(hold);
     }
-    [[nodiscard]] std::span<std::byte const> bytes(message_buffer const& small) const {
-      return hold.block != 0 ? queue.core().bytes(hold) : small.view();
+    [[nodiscard]] T read(message_buffer const& small) {
+      if (hold.block == 0) return from_bytes<T>(small.view());
+      reader in(queue.core().bytes(hold));
+      try {
+        T value = decode<T>(in);
+        in.expect_end();
+        return value;
+      } catch (std::bad_alloc const&) {
+        if constexpr (!requires { queue.plain_core(); }) {  // as with a view
+          if (!in.has_handles()) {
+            queue.core().give_back(hold);
+            hold.block = 0;
+          }
+        }
+        throw;
+      }
     }
   };
   std::vector<T> take_many(std::size_t most, time_point deadline, bool wait, queue_status& why) const {
-    std::vector<std::byte> bytes;
-    std::vector<std::size_t> ends;
     std::vector<T> all;
     if (most == 0) return all;
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
@@ -577,21 +607,39 @@ class gets_from_queue {
       check_sizes(wrong);
       return all;
     }
-    why = queue().core().get_many(
-        most,
-        [&](std::span<std::byte const> message) {
-          bytes.insert(bytes.end(), message.begin(), message.end());
-          ends.push_back(bytes.size());
-        },
-        deadline, wait, queue().asker());
-    if (why != queue_status::success) return all;
-    all.reserve(ends.size());
-    std::size_t at = 0;
-    for (auto const end : ends) {
-      all.push_back(from_bytes<T>(std::span<std::byte const>(bytes).subspan(at, end - at)));
-      at = end;
+    for (;;) {
+      bool refused = false;
+      try {
+        why = queue().core().get_many(
+            most,
+            [&](std::span<std::byte const> message) {
+              try {
+                reader in(message);
+                in.without_handles();  // what it took over would be gone if the message is then not taken
+                T value = decode<T>(in);
+                in.expect_end();
+                all.push_back(std::move(value));
+              } catch (std::bad_alloc const&) {
+                refused = !all.empty();
+                throw;
+              } catch (...) {
+                refused = true;
+                throw;
+              }
+            },
+            deadline, wait, queue().asker());
+        return all;
+      } catch (...) {
+        if (!refused) throw;
+      }
+      // Nothing was taken. So those before it, if there are any; else it alone.
+      most = all.size();
+      all.clear();
+      if (most == 0) {
+        if (auto one = take_optional(deadline, wait, why)) all.push_back(std::move(*one));
+        return all;
+      }
     }
-    return all;
   }
   template <class Held>
   std::optional<Held> take_held(time_point deadline, bool wait, bool view, bool or_throw) const {

@@ -77,6 +77,22 @@ class queue_link {
     core_type(memory, family_store<Backend>(offset)).users().arrive();
   }
 
+  /// A handle is under way, in a message that is not put yet. The writer has a handle of its own as long as that is so, so that
+  /// this has its place.
+  void begin_to_send() noexcept {
+    add_handle();
+    bool const noted = unsent_.fetch_add(1, std::memory_order_relaxed) < queue_users<Backend>::most_unsent && ours_;
+    core().users().send(noted ? place_ : queue_users<Backend>::none);
+  }
+  static void end_sending(std::uint64_t link) noexcept {
+    auto* const one = reinterpret_cast<queue_link*>(static_cast<std::uintptr_t>(link));
+    // In the copy of a process the writer is a copy, too, and has counted nothing.
+    if (one->unsent_.load(std::memory_order_relaxed) != 0 &&
+        one->unsent_.fetch_sub(1, std::memory_order_relaxed) <= queue_users<Backend>::most_unsent && one->ours_)
+      one->core().users().end_sending(one->place_);
+    one->drop_handle();
+  }
+
   void add_handle() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
   void drop_handle() noexcept {
     if (handles_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
@@ -102,6 +118,7 @@ class queue_link {
     std::construct_at(&registry().lock);
     for (auto* one = registry().first; one != nullptr; one = one->next_) {
       one->process_.store(0, std::memory_order_relaxed);
+      one->unsent_.store(0, std::memory_order_relaxed);
       one->ours_ = false;
     }
   }
@@ -153,6 +170,7 @@ class queue_link {
   std::atomic<std::uint64_t> process_{0};
   alignas(64) mutable std::atomic<std::uint64_t> known_puts_{0};
   std::atomic<std::uint32_t> handles_{1};
+  std::atomic<std::uint32_t> unsent_{0};  // by this process, since it is one
   queue_link* next_ = nullptr;
   queue_link* previous_ = nullptr;
 };
@@ -205,9 +223,11 @@ struct queue_handle_codec {
     out.must_stay_in_family(H::handle_name);
     auto const& block = handle.link_->block();
     if (H::can_put) {
-      handle.link_->core().users().send();
-      if (out.is_for_start()) handle.link_->lend();
-      out.on_discard(&queue_link<Backend>::came_back, block->offset());
+      auto& link = *handle.link_.operator->();
+      out.on_discard_and_settled(&queue_link<Backend>::came_back, block->offset(), &queue_link<Backend>::end_sending,
+                                 reinterpret_cast<std::uintptr_t>(&link));
+      link.begin_to_send();
+      if (out.is_for_start()) link.lend();
     }
     block->hold_for_message();
     out.on_discard(&attachment<Backend>::release_message, block->offset());

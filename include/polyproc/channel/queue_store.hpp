@@ -113,7 +113,9 @@ class own_store {
       : head_(reinterpret_cast<typename books_type::header*>(memory)),
         table_(reinterpret_cast<typename books_type::entry*>(memory + head_bytes)),
         units_(units_in(bytes)) {
-    first_ = memory + head_bytes + units_ * sizeof(typename books_type::entry);
+    // What lies in a unit is as aligned as `memory` is.
+    auto const table_end = head_bytes + units_ * sizeof(typename books_type::entry);
+    first_ = memory + (table_end + alignment - 1) / alignment * alignment;
   }
   [[nodiscard]] std::uint64_t owner() const noexcept { return 1; }
 
@@ -124,7 +126,8 @@ class own_store {
     auto b = books();
     auto const hold = b.lock(deadline);
     if (!hold.owns()) return std::nullopt;
-    auto const first = b.take(static_cast<std::uint32_t>((size + unit - 1) / unit), {owner(), number});
+    // Also a message of no bytes has a place of its own: it is found again by that alone.
+    auto const first = b.take(static_cast<std::uint32_t>((std::max<std::size_t>(size, 1) + unit - 1) / unit), {owner(), number});
     if (first == books_type::none) throw std::bad_alloc();
     return first_offset + std::uint64_t{first} * unit;
   }
@@ -167,6 +170,7 @@ class own_store {
 
  private:
   static constexpr std::size_t head_bytes = 512;
+  static constexpr std::size_t alignment = 64;
   static constexpr std::uint64_t first_offset = 4096;  // above the numbers of a queue's own chunks
   static_assert(sizeof(typename books_type::header) <= head_bytes);
 

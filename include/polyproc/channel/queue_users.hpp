@@ -6,12 +6,27 @@
 /// place; `changes` is counted up by every such step, so that who looks at all places one after the other can tell
 /// that nothing moved behind its back.
 ///
-/// What a death leaves: a place with a dead identity, which counts as free. A handle in the work of a child that was killed
-/// before it read it is counted out by the child's parent, when that takes its status. One in a message that nobody
-/// will read stays counted, and the queue is taken for one that may still be put into, which is what would be without this.
+/// A message that was written is not yet one that was put: its sender may wait for room, and be killed there. So beside
+/// each place stands how many of the handles under way are `unsent` of that process: after `under_way` was raised, and until
+/// the put has succeeded (then they stay under way) or failed (then they are taken from there, in this order). Only the
+/// owner of a place changes what stands beside it, so who clears up after a dead one takes the place first.
+///
+/// What a death leaves:
+///   a place with a dead identity, which counts as free
+///   a sender's, while it puts: what stands beside its place, which is then taken from `under_way`
+///   a sender's, between the two steps of a count, of the clearer's between its own: one too many under way
+///   a sender's, after its message can be seen, but before it has noted that: the same as while it puts. So that handle is
+///     not known to be under way until its reader has it, and a place; `under_way` never goes below zero, because that handle
+///     is counted out twice
+///   a reader's, after the message was taken and before it has counted itself in: one too many under way
+///   a child's before it has read its work: its parent counts the handles in that out, when it takes the child's status
+/// One too many under way: the queue is taken for one that may still be put into, which is what would be without this. A live
+/// process that has a handle has a place, so none is ever overlooked.
 #pragma once
 
 #include <polyproc/backend/concept.hpp>
+
+#include <algorithm>
 
 namespace polyproc::inline v0_1::detail {
 
@@ -44,30 +59,36 @@ class queue_users {
       places_[place].store(0);
     changes_.fetch_add(1);
   }
-  void send() noexcept {
+  /// How many handles beside one place can be unsent; more are taken for sent.
+  static constexpr unsigned most_unsent = 255;
+  /// A handle is under way; of the caller's place, if it has one: in a message that is not put yet, until end_sending.
+  void send(unsigned place = none) noexcept {
     under_way_.fetch_add(1);
+    if (place != none) unsent_[place].fetch_add(1);
     changes_.fetch_add(1);
   }
-  void arrive() noexcept {
-    under_way_.fetch_sub(1);
-    changes_.fetch_add(1);
+  void end_sending(unsigned place) noexcept {
+    if (place != none) unsent_[place].fetch_sub(1);
   }
+  void arrive() noexcept { count_out(1); }
 
-  [[nodiscard]] bool any_under_way() const noexcept { return static_cast<std::int32_t>(under_way_.load()) > 0; }
+  [[nodiscard]] bool any_under_way() const noexcept { return under_way_.load() != 0; }
 
   /// Whether no other live process can put, and one could once.
   bool nobody_but(std::uint64_t me) noexcept {
     if (several_.load() == 0 && first_.load() == me) return false;
     for (;;) {
       auto const before = changes_.load();
-      // (One that died while it counted itself in may have been counted out twice.)
-      if (static_cast<std::int32_t>(under_way_.load()) > 0 || beyond_.load() != 0) return false;
-      for (auto& place : places_) {
-        auto id = place.load();
+      if (beyond_.load() != 0) return false;
+      for (unsigned i = 0; i < most; ++i) {
+        auto id = places_[i].load();
         if (id == 0 || id == me) continue;
         if (Backend::alive(id)) return false;
-        place.compare_exchange_strong(id, 0);
+        if (!places_[i].compare_exchange_strong(id, me)) continue;
+        forget_unsent(i);
+        places_[i].store(0);
       }
+      if (under_way_.load() != 0) return false;
       if (changes_.load() == before) return true;
     }
   }
@@ -78,10 +99,22 @@ class queue_users {
       for (unsigned i = 0; i < most; ++i) {
         auto id = places_[i].load(std::memory_order_relaxed);
         if (id != 0 && (!ask || Backend::alive(id))) continue;
-        if (places_[i].compare_exchange_strong(id, me)) return i;
+        if (!places_[i].compare_exchange_strong(id, me)) continue;
+        forget_unsent(i);
+        return i;
       }
     }
     return none;
+  }
+  /// Of the dead process whose place this was, and is the caller's now.
+  void forget_unsent(unsigned place) noexcept {
+    if (unsent_[place].load() != 0) count_out(unsent_[place].exchange(0));
+  }
+  void count_out(std::uint32_t handles) noexcept {
+    auto counted = under_way_.load();
+    while (!under_way_.compare_exchange_strong(counted, counted - std::min(counted, handles))) {
+    }
+    changes_.fetch_add(1);
   }
 
   template <class T>
@@ -93,6 +126,7 @@ class queue_users {
   atomic<std::uint32_t> beyond_;
   atomic<std::uint32_t> changes_;
   atomic<std::uint64_t> places_[most];
+  atomic<std::uint8_t> unsent_[most];
 };
 
 }  // namespace polyproc::inline v0_1::detail

@@ -88,8 +88,24 @@ class writer {
   void on_discard(discard give_back, std::uint64_t what) { holds_.push_back({give_back, what, false}); }
   /// The same for something that has one owner: also a child that is a copy of this process takes it over.
   void on_discard_of_owned(discard give_back, std::uint64_t what) { holds_.push_back({give_back, what, true}); }
+  /// `settled(of)` is called once it is known whether the bytes go or not, and before what was not sent is given back: until
+  /// then they may wait for long, and nobody will see them if this process dies.
+  void on_settled(discard settled, std::uint64_t of) { undecided_.push_back({settled, of}); }
+  /// Both, or neither when there is no memory for that.
+  void on_discard_and_settled(discard give_back, std::uint64_t what, discard settled, std::uint64_t of) {
+    on_settled(settled, of);
+    try {
+      on_discard(give_back, what);
+    } catch (...) {
+      undecided_.pop_back();
+      throw;
+    }
+  }
   /// The bytes are on their way: whoever reads them has the holds now.
-  void sent() noexcept { holds_.clear(); }
+  void sent() noexcept {
+    settle();
+    holds_.clear();
+  }
   /// The same, for a sender who can find out that nobody has read them: the holds, to be given back then.
   struct hold {
     discard give_back;
@@ -97,9 +113,13 @@ class writer {
     bool owned;
   };
   using hold_list = std::vector<hold>;
-  [[nodiscard]] hold_list sent_with_holds() noexcept { return std::exchange(holds_, {}); }
+  [[nodiscard]] hold_list sent_with_holds() noexcept {
+    settle();
+    return std::exchange(holds_, {});
+  }
   /// The same when the reader is a copy of this process, which has by that all but what has one owner.
   [[nodiscard]] hold_list sent_to_copy() noexcept {
+    settle();
     auto all = std::exchange(holds_, {});
     std::erase_if(all, [](hold const& h) {
       if (!h.owned) h.give_back(h.what);
@@ -109,12 +129,22 @@ class writer {
   }
 
  private:
+  void settle() noexcept {
+    for (auto const& u : undecided_) u.settled(u.of);
+    undecided_.clear();
+  }
   void discard_all() noexcept {
+    settle();
     for (auto const& h : holds_) h.give_back(h.what);
     holds_.clear();
   }
   std::vector<std::byte> bytes_;
   hold_list holds_;
+  struct undecided {
+    discard settled;
+    std::uint64_t of;
+  };
+  std::vector<undecided> undecided_;
   bool strangers_ = false;
   std::vector<std::uint64_t> passed_;
   bool passes_ = false;
@@ -193,9 +223,17 @@ class reader {
   /// Who wrote these bytes may be no program of this family.
   void from_strangers() noexcept { strangers_ = true; }
   /// For codecs of handles that only mean something within it: a stranger could name any place, and holds nobody has taken.
-  void must_come_from_family(char const* what) const {
+  void must_come_from_family(char const* what) {
+    if (without_handles_) fail(std::string("a handle to a ") + what + " cannot be read here");
+    handles_ = true;
     if (strangers_) fail(std::string("a handle to a ") + what + " without a name came from a program of another family");
   }
+
+  /// Whether such a handle was read, or was about to be: then the value has taken over what came with the bytes, and they can
+  /// not be read once more.
+  [[nodiscard]] bool has_handles() const noexcept { return handles_; }
+  /// The first such handle is a decode_error, before anything is taken over.
+  void without_handles() noexcept { without_handles_ = true; }
 
   /// One level of nesting, for as long as it lives: bytes from a stranger must not use up the stack. `room`: how large the
   /// values are that this level holds one of while it reads it, where types can contain themselves (by a container, or by a
@@ -233,6 +271,8 @@ class reader {
   int rooms_ = 0;
   std::size_t room_ = 0;
   bool strangers_ = false;
+  bool handles_ = false;
+  bool without_handles_ = false;
   void (*read_through_)(void*) = nullptr;
   void* whose_ = nullptr;
   std::uint64_t (*take_passed_)(std::size_t) = nullptr;
