@@ -53,6 +53,15 @@ struct counted {
   void run() const { to->a = 1; }
 };
 
+/// A child that takes a while until its work begins: it is given an environment that takes long to copy. (A fresh image
+/// takes long anyway, and could not be given so much.)
+[[maybe_unused]] process_options slow_to_begin(polyproc::start_method method) {
+  process_options options{.start = method};
+  if (method == polyproc::start_method::forkserver)
+    options.environment = {{"POLYPROC_TEST_BULK", std::string(std::size_t{1} << 23, 'x')}};
+  return options;
+}
+
 #if !defined(_WIN32)
 std::atomic<bool> asked{false};
 void clean_up_when_asked(shared_notes n) {
@@ -110,6 +119,71 @@ TEST_CASE_METHOD(tidy, "[H46] with a group, stop ends also those whose own paren
 }
 
 #if !defined(_WIN32)
+TEST_CASE_METHOD(tidy, "a request that another process sends right after the start reaches the child, under every start method") {
+  polyproc::queue<process_ref> refs;
+  process asker{[](polyproc::queue<process_ref> from) {
+                  for (auto const& ref : from) ref.terminate();
+                },
+                refs};
+  asker.start();
+  for (auto const method : start_methods()) {
+    CAPTURE(name_of(method));
+    shared_notes n;
+    for (int round = 0; round < 20; ++round) {
+      process p{slow_to_begin(method), sleep_noted, n};
+      p.start();
+      refs.put(p.ref());
+      REQUIRE(p.join_for(60s));
+      REQUIRE(p.exit_code() == -15);
+    }
+  }
+  refs.close();
+  asker.join();
+}
+
+TEST_CASE_METHOD(tidy, "a request to end that comes after one to stop is not lost, however early both come") {
+  for (auto const method : start_methods()) {
+    CAPTURE(name_of(method));
+    shared_notes n;
+    for (int round = 0; round < 3; ++round) {
+      process p{slow_to_begin(method), sleep_noted, n};
+      p.start();
+      CHECK(p.ask(polyproc::child_request::stop));
+      p.terminate();
+      p.ask(polyproc::child_request::resume);
+      REQUIRE(p.join_for(60s));
+      REQUIRE(p.exit_code() == -15);
+    }
+  }
+}
+
+TEST_CASE_METHOD(tidy, "what was detached goes on though this process ends at once") {
+  for (auto const method : start_methods()) {
+    CAPTURE(name_of(method));
+    for (int round = 0; round < 5; ++round) {
+      shared_notes n;
+      polyproc::queue<process_ref> refs;
+      process middle{process_options{.start = polyproc::start_method::spawn},
+                     [](shared_notes notes, polyproc::queue<process_ref> to, polyproc::start_method by) {
+                       process first{process_options{.start = by}, nothing_at_all};  // then there is a fork server
+                       first.start();
+                       first.join();
+                       process below{slow_to_begin(by), [](shared_notes of) { of->a = 1; }, notes};
+                       below.start();
+                       to.put(below.ref());
+                       below.detach();
+                       polyproc::native_backend::exit_now(0);
+                     },
+                     n, refs, method};
+      middle.start();
+      middle.join();
+      CHECK(middle.exit_code() == 0);
+      refs.get().join();
+      REQUIRE(n->a == 1);
+    }
+  }
+}
+
 TEST_CASE_METHOD(tidy, "[H47] stop asks, waits for the grace, then ends") {
   for (auto const method : start_methods()) {
     CAPTURE(name_of(method));

@@ -89,9 +89,21 @@ class child_control {
     return true;
   }
 
+  /// Requests that would be lost, or lead to the loss of a later one, if they came before the child's work begins.
+  [[nodiscard]] static bool goes_to_its_work(child_request what) noexcept {
+    return what != child_request::kill && what != child_request::resume;
+  }
+  /// Until the child's work begins or it has ended, two seconds at most: somebody else may have stopped it.
+  void await_begin() {
+    if (!served_) return;
+    auto const deadline = Backend::now() + std::chrono::seconds{2};
+    while (record_->begun.load(std::memory_order_acquire) == 0 && Backend::now() < deadline && !wait(time_point{}))
+      Backend::yield();
+  }
+
   bool ask(child_request what) {
     if (!ours()) return false;
-    if (what == child_request::interrupt || what == child_request::terminate) await_begin();
+    if (goes_to_its_work(what)) await_begin();
     // Whoever asks again and again must not keep the lock from the one who wants to take the status.
     if (seen_to_end_.load(std::memory_order_relaxed)) return false;
     std::scoped_lock hold{lock_};
@@ -206,14 +218,6 @@ class child_control {
     }
     if (done_ && waiting_ == 0) Backend::release(child_);
     return done_;
-  }
-
-  /// Until the child's work begins, two seconds at most.
-  void await_begin() {
-    if (!served_) return;
-    auto const deadline = Backend::now() + std::chrono::seconds{2};
-    while (record_->begun.load(std::memory_order_acquire) == 0 && Backend::now() < deadline && !wait(time_point{}))
-      Backend::yield();
   }
 
   mutable std::mutex lock_;

@@ -406,9 +406,11 @@ class basic_process {
   }
 
   /// Lets it go on by itself, whatever becomes of this process (a daemon still ends with it). The object holds no process
-  /// then.
+  /// then. Waits until its function is about to begin, two seconds at most: until then a child of the fork server ends with
+  /// this process. So does one that was not detached yet when this process was killed right after start().
   void detach() {
     auto& s = get("detach");
+    if (s.child && !s.options.daemon) s.child->await_begin();
     if (s.child) s.child->detach();
     state_.reset();
   }
