@@ -19,6 +19,13 @@ using kind = polyproc::exit_status::kind;
 
 namespace {
 
+/// A process that finds this in its environment ends before its main begins.
+constexpr char const* ends_early = "POLYPROC_TEST_ENDS_EARLY";
+[[maybe_unused]] bool const early = [] {
+  if (std::getenv(ends_early) != nullptr) std::_Exit(7);
+  return true;
+}();
+
 void sleep_noted(shared_notes n) {
   ++n->count;
   std::this_thread::sleep_for(1h);
@@ -42,6 +49,8 @@ void leave_orphan(shared_notes n, polyproc::queue<process_ref> to) {
   until(n->count, 1);
   below.detach();
 }
+
+void never_called(polyproc::pipe_end<std::string, std::string> end, polyproc::queue_sender<int> const&) { end.send("never"); }
 
 void wait_until_b(shared_notes n) {
   ++n->count;
@@ -384,6 +393,38 @@ TEST_CASE_METHOD(tidy, "shared memory of arguments is let go when they are read,
     p = {};
     CHECK(arena::used_bytes() == before);
   }
+}
+
+TEST_CASE_METHOD(tidy, "what a child was given and never read is let go, also when the child ended by a code of its own") {
+  using arena = polyproc::detail::arena<polyproc::native_backend>;
+  auto const never_read = [](process_options options, int code) {
+    auto const before = arena::used_bytes();
+    {
+      auto [here, there] = polyproc::pipe<std::string>();
+      polyproc::queue<int> q;
+      auto from = q.receiver();
+      process p{std::move(options), never_called, std::move(there), q.sender()};
+      q = polyproc::queue<int>();  // nobody but the child could put into the first one
+      p.start();
+      p.join();
+      CHECK(p.exit_code() == code);
+      REQUIRE(here.poll_for(60s));
+      CHECK_FALSE(here.recv());
+      CHECK_THROWS_AS(from.get(), polyproc::queue_closed);
+    }
+    CHECK(arena::used_bytes() == before);
+  };
+  never_read({.start = polyproc::start_method::spawn, .environment = {{ends_early, "1"}}}, 7);
+#if !defined(_WIN32)
+  // There is such a directory here, but not in a child.
+  auto const only_here = "/proc/self/task/" + std::to_string(polyproc::this_process::pid());
+  if (!std::filesystem::exists(only_here)) return;
+  for (auto const method : start_methods()) {
+    if (method == polyproc::start_method::fork) continue;  // what a copy of this process is given needs not be read
+    CAPTURE(name_of(method));
+    never_read({.start = method, .directory = only_here}, 1);
+  }
+#endif
 }
 
 TEST_CASE_METHOD(tidy, "callbacks run though nobody waits, each once, and one that throws does not stop the rest") {

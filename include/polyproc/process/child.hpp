@@ -204,8 +204,10 @@ class child_control {
       if (group_ && !detached()) Backend::kill_group(child_);
       auto const taken = Backend::reap(child_);
       // What was sent with its work and never read has nobody any more. (One that was killed half-way through had taken over
-      // some of it, which its death does not let go of: so all the same.)
-      bool const unread = taken.kind != end_kind::code && record_->work_read.load(std::memory_order_acquire) == 0;
+      // some of it, which its death does not let go of: so all the same. One that ended by a code half-way through has let
+      // go of that part itself.)
+      bool const all_there = taken.kind != end_kind::code || record_->call_begun.load(std::memory_order_acquire) == 0;
+      bool const unread = all_there && record_->work_read.load(std::memory_order_acquire) == 0;
       for (auto const& h : work_holds_)
         if (unread) h.give_back(h.what);
       work_holds_.clear();

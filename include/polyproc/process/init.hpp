@@ -83,8 +83,11 @@ template <backend Backend>
     facts() = decode<own_facts>(in);
     process_key<Backend>() = facts().key;
     enter_surroundings<Backend>(decode<surroundings>(in));
+    auto* const call = read_function<Backend, trampoline>(in);
+    // What fails before this line has taken over nothing of what the work holds.
+    record->call_begun.store(1, std::memory_order_release);
     writer result;
-    run_call<Backend>(in, result);
+    call(in, result);
   });
   std::exit(ended_with);
 }
