@@ -7,6 +7,8 @@
 
 #if !defined(_WIN32)
 #include <csignal>
+#include <cstdio>
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
@@ -21,8 +23,13 @@ namespace {
 
 /// A process that finds this in its environment ends before its main begins.
 constexpr char const* ends_early = "POLYPROC_TEST_ENDS_EARLY";
+/// One where this is set ends behind the library's own exit handlers, before the C library locks its streams.
+std::atomic<bool> ends_late{false};
 [[maybe_unused]] bool const early = [] {
   if (std::getenv(ends_early) != nullptr) std::_Exit(7);
+  std::atexit([] {
+    if (ends_late) std::_Exit(9);
+  });
   return true;
 }();
 
@@ -78,6 +85,36 @@ void clean_up_when_asked(shared_notes n) {
   ++n->count;
   while (!asked) std::this_thread::sleep_for(1ms);
   n->a = 1;
+}
+/// A stream from which a thread reads, and so has it locked, for as long as this lives.
+class locked_stream {
+ public:
+  locked_stream() {
+    if (::pipe(ends_) != 0) throw std::runtime_error("pipe");
+    for (int const end : ends_) ::fcntl(end, F_SETFD, FD_CLOEXEC);
+    stream_ = ::fdopen(ends_[0], "r");
+    reader_ = std::thread([this] { (void)std::fgetc(stream_); });
+    while (::ftrylockfile(stream_) == 0) {
+      ::funlockfile(stream_);
+      std::this_thread::yield();
+    }
+  }
+  locked_stream(locked_stream const&) = delete;
+  locked_stream& operator=(locked_stream const&) = delete;
+  ~locked_stream() {
+    ::close(ends_[1]);
+    reader_.join();
+    std::fclose(stream_);
+  }
+
+ private:
+  int ends_[2]{-1, -1};
+  std::FILE* stream_ = nullptr;
+  std::thread reader_;
+};
+void end_with_a_locked_stream() {
+  ends_late = true;
+  (void)new locked_stream;  // NOLINT: it outlives this process's end
 }
 void deaf(shared_notes n) {
   std::signal(SIGTERM, SIG_IGN);
@@ -148,6 +185,49 @@ TEST_CASE_METHOD(tidy, "a request that another process sends right after the sta
   }
   refs.close();
   asker.join();
+}
+
+TEST_CASE_METHOD(tidy, "neither a start nor a child's end waits for a stream from which another thread reads") {
+  locked_stream const here;
+  for (auto const method : start_methods()) {
+    CAPTURE(name_of(method));
+    process p{process_options{.start = method}, end_with_a_locked_stream};
+    p.start();
+    CHECK(p.join_for(60s));
+    CHECK(p.exit_code() == (method == polyproc::start_method::fork ? 0 : 9));
+  }
+  auto copy = polyproc::fork();
+  if (!copy) polyproc::this_process::exit(5);
+  copy->join();
+  CHECK(copy->exit_code() == 5);
+}
+
+TEST_CASE_METHOD(tidy, "what stands in a stream's buffer is written once, whoever has other threads") {
+  for (bool const threads : {false, true}) {
+    CAPTURE(threads);
+    // Here is a copy of this program with one thread, and no stream but those it makes.
+    process whole{polyproc::start::spawn, [](bool with_thread) {
+                    std::FILE* const file = std::tmpfile();
+                    std::optional<locked_stream> second;
+                    if (with_thread) second.emplace();
+                    std::fputs("parent ", file);
+                    process copy{polyproc::start::fork, [file] { std::fputs("child ", file); }};
+                    copy.start();
+                    copy.join();
+                    std::fflush(file);
+                    std::rewind(file);
+                    char text[100];
+                    std::string const found(text, std::fread(text, 1, sizeof text, file));
+                    std::fclose(file);
+                    // A child whose parent had other threads closes or flushes its streams itself.
+                    bool const all = polyproc::native_backend::name == "linux" && inventory::take().threads == 1;
+                    if (found != (all ? "parent child " : "parent ")) polyproc::this_process::exit(3);
+                  },
+                  threads};
+    whole.start();
+    whole.join();
+    CHECK(whole.exit_code() == 0);
+  }
 }
 
 TEST_CASE_METHOD(tidy, "a request to end that comes after one to stop is not lost, however early both come") {

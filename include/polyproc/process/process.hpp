@@ -670,7 +670,7 @@ class basic_process {
   static detail::child_record<Backend>* fork_into(start_type const& start, detail::own_facts const& told, control& child) {
     if constexpr (forking_backend<Backend>) {
       using attached = detail::attachment<Backend>;
-      std::fflush(nullptr);  // what stands in buffers would be written by both
+      bool const flushed = detail::flush_streams<Backend>();  // what stands in buffers would be written by both
       attached::before_fork();
       std::optional<typename Backend::child> made;
       writer::hold_list holds;
@@ -693,6 +693,7 @@ class basic_process {
         attached::in_forked_child();
         detail::facts() = told;
         detail::own().by_fork = true;
+        detail::own().by_fork_flushed = flushed;
         return detail::begin_work<Backend>(detail::child_record<Backend>::offset_of(start.work));
       }();
     }
