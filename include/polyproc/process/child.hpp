@@ -14,6 +14,21 @@
 
 namespace polyproc::inline v0_1::detail {
 
+/// A callback; what it lets out goes to stderr.
+template <backend Backend, class Call>
+void guarded_run(Call&& call) noexcept {
+  try {
+    call();
+  } catch (...) {
+    try {
+      auto const said = describe(std::current_exception());
+      Backend::write_stderr("polyproc: a callback let out an uncaught " + said.type + ": " + said.what +
+                            "; the other callbacks run on\n");
+    } catch (...) {  // no memory to say it with
+    }
+  }
+}
+
 /// Owned by the process object, the list below, and whoever is waiting right now. All functions may be called from any
 /// number of threads at once. The system's handles stay open until the last waiter has left, and its number is not given
 /// to anybody else before its status is taken, which happens under the lock: so nothing is sent to somebody else.
@@ -170,7 +185,7 @@ class child_control {
         return;
       }
     }
-    call(status());
+    guarded_run<Backend>([&] { call(status()); });
   }
   /// True for the first one who asks: who is to watch for its end.
   [[nodiscard]] bool must_be_watched() {
@@ -355,7 +370,7 @@ class child_list {
       each(false, [](control& child) { child.wait(never); });
       for (bool const daemons : {true, false})
         each(daemons, [](control& child) {
-          for (auto& call : child.take_callbacks()) call(child.status());
+          for (auto& call : child.take_callbacks()) guarded_run<Backend>([&] { call(child.status()); });
         });
     } catch (...) {  // no memory: nothing sensible is left to do about a child at exit
     }
