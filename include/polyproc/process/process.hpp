@@ -42,8 +42,8 @@ struct process_options {
   std::chrono::milliseconds grace = std::chrono::seconds{1};
   /// For targets that travel; one that captures can only be forked.
   start_method start = start_method::automatic;
-  /// A process group (Windows: job) of its own, which lives no longer than this process: when its end is noticed, all that
-  /// is left in the group is ended. kill_tree() finds everything. Ctrl-C at a terminal does not reach it.
+  /// A process group (Windows: job) of its own, which lives no longer than the child that leads it: when that child's end is
+  /// noticed here, all that is left in the group is ended. kill_tree() finds everything. Ctrl-C at a terminal does not reach it.
   bool group = false;
   /// Ctrl-C at the terminal does nothing to it: only this process decides.
   bool ignore_interrupt = false;
@@ -384,6 +384,7 @@ class basic_process {
   /// first call.
   [[nodiscard]] typename Backend::handle sentinel() const {
     auto& child = started("sentinel");
+    std::scoped_lock hold{state_->sentinel_lock};
     if (!state_->watching) state_->sentinel = child.watch();
     state_->watching = true;
     return state_->sentinel;
@@ -428,7 +429,7 @@ class basic_process {
 
   /// What polyproc::fork does.
   static std::optional<basic_process> copy_of_this(process_options options) {
-    if (!options.directory.empty() || !options.environment.empty() || !options.affinity.empty() || options.priority ||
+    if (options.start != start_method::automatic || !options.directory.empty() || !options.environment.empty() || !options.affinity.empty() || options.priority ||
         options.ignore_interrupt || !options.input.is_default(child_stream::null()) ||
         !options.output.is_default(child_stream::inherited()) || !options.error.is_default(child_stream::inherited()))
       throw std::invalid_argument("polyproc: a copy by fork() goes on as it was; of the options only name, daemon, group and "
@@ -488,6 +489,7 @@ class basic_process {
     std::unique_ptr<detail::work<Backend>> work;
     std::shared_ptr<control> child;
     bool worker = false;
+    std::mutex sentinel_lock;  // for the two below: any number of threads may ask
     bool watching = false;
     typename Backend::handle sentinel = Backend::invalid_handle;
 
