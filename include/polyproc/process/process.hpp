@@ -429,9 +429,10 @@ class basic_process {
 
   /// What polyproc::fork does.
   static std::optional<basic_process> copy_of_this(process_options options) {
-    if (options.start != start_method::automatic || !options.directory.empty() || !options.environment.empty() || !options.affinity.empty() || options.priority ||
-        options.ignore_interrupt || !options.input.is_default(child_stream::null()) ||
-        !options.output.is_default(child_stream::inherited()) || !options.error.is_default(child_stream::inherited()))
+    if (options.start != start_method::automatic || !options.directory.empty() || !options.environment.empty() ||
+        !options.affinity.empty() || options.priority || options.ignore_interrupt ||
+        !options.input.is_default(child_stream::null()) || !options.output.is_default(child_stream::inherited()) ||
+        !options.error.is_default(child_stream::inherited()))
       throw std::invalid_argument("polyproc: a copy by fork() goes on as it was; of the options only name, daemon, group and "
                                   "grace have a meaning for it");
     auto const& own = detail::own();
