@@ -298,7 +298,8 @@ struct unix_server : unix_children<Derived> {
         there = poll_until(server_.control, now() + std::chrono::seconds{2});
       }
       if (!there || !receive(server_.control, told, {&socket, 1})) {
-        if (server_.fresh && ++server_.failures >= 2) server_.impossible = true;
+        // One that was killed from outside before it was ready says nothing about the next one.
+        if (server_.fresh && !(there && killed(server_.pid)) && ++server_.failures >= 2) server_.impossible = true;
         if (Derived::children_are_ours) ::kill(server_.pid, SIGKILL);
         retire();
         return false;
@@ -457,6 +458,17 @@ struct unix_server : unix_children<Derived> {
       } else {
         one = former_[--former_count_];
       }
+    }
+  }
+  /// Of a helper whose socket is closed: its end comes a moment later, unless it closed that itself.
+  static bool killed(pid_t pid) noexcept {
+    auto const patience = now() + std::chrono::milliseconds{100};
+    for (;;) {
+      siginfo_t info{};
+      int const got = ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT);
+      if (got == 0 && info.si_pid != 0) return info.si_code == CLD_KILLED && info.si_status == SIGKILL;
+      if ((got != 0 && errno != EINTR) || now() >= patience) return false;
+      base::nap(std::chrono::microseconds{200}, patience);
     }
   }
   static bool helper_ended(pid_t pid) noexcept {
