@@ -70,8 +70,7 @@ void start_a_crowd(polyproc::start_method method, int children) {
 TEST_CASE_METHOD(tidy, "a crowd of children, started by 8 threads, half of them killed: every status is right, none is left") {
   for (auto const method : start_methods()) {
     CAPTURE(name_of(method));
-    start_a_crowd(method, method == polyproc::start_method::forkserver || !polyproc::native_backend::has_fork ? crowd()
-                                                                                                             : crowd() / 4);
+    start_a_crowd(method, crowd());
   }
 }
 
@@ -97,7 +96,7 @@ TEST_CASE_METHOD(tidy, "[H43] a program whose 20 threads hold locks all the time
         }
       }
     });
-  int const children = crowd() / 5;
+  int const children = polyproc::native_backend::has_fork ? crowd() : crowd() / 5;
   for (int i = 0; i < children; ++i) {
     // The default method; the child uses the same locks.
     process p{[](int n) {

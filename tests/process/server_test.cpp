@@ -6,6 +6,9 @@
 #if !defined(_WIN32)
 
 #include <csignal>
+#include <cstdlib>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -50,6 +53,25 @@ void work_on(shared_notes n) {
   ++n->count;
   until(n->b, 1);
 }
+
+void work_on_less(shared_notes n) {
+  ++n->count;
+  until(n->c, 1);
+}
+void take_ends(polyproc::pipe_end<int, int> const&, polyproc::queue_sender<int> const&) {}
+
+/// A process that finds this in its environment is not ready before it could read to the end of the file of that name.
+constexpr char const* held_by = "POLYPROC_TEST_HELD_BY";
+[[maybe_unused]] bool const held = [] {
+  if (char const* const file = std::getenv(held_by)) {
+    char byte = 0;
+    int const gate = ::open(file, O_RDONLY | O_CLOEXEC);
+    while (::read(gate, &byte, 1) > 0) {
+    }
+    ::close(gate);
+  }
+  return true;
+}();
 
 }  // namespace
 
@@ -111,6 +133,66 @@ TEST_CASE_METHOD(tidy, "a helper that is stopped does not keep anybody from star
   CHECK(run(3) == 3);
   CHECK(std::chrono::steady_clock::now() - begin < 30s);
   for (auto const pid : helpers()) ::kill(pid, SIGCONT);
+}
+
+TEST_CASE_METHOD(tidy, "while a start waits for a slow helper, timed operations of other threads keep their deadlines") {
+  auto const fifo = std::filesystem::temp_directory_path() / ("polyproc-test-" + std::to_string(::getpid()));
+  REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
+  process whole{polyproc::start::fork, [fifo] {
+                  shared_notes n;
+                  int step = 0;
+                  auto const must = [&](bool holds) {
+                    ++step;
+                    if (holds) return;
+                    n->b = n->c = 1;
+                    polyproc::native_backend::exit_now(step);
+                  };
+                  process runs{process_options{.start = polyproc::start_method::forkserver}, work_on, n};
+                  process ends{process_options{.start = polyproc::start_method::forkserver}, work_on_less, n};
+                  runs.start();
+                  ends.start();
+                  until(n->count, 2);
+                  // Ends of channels that are on their way to a child: whoever waits at the other ends looks after the
+                  // children.
+                  auto [here, there] = polyproc::pipe<int>();
+                  polyproc::queue<int> q;
+                  auto const from = q.receiver();
+                  process slow{process_options{.start = polyproc::start_method::forkserver}, take_ends, std::move(there),
+                               q.sender()};
+                  q = polyproc::queue<int>();
+
+                  // Another group needs another helper. It waits until the gate is closed.
+                  ::setpgid(0, 0);
+                  ::setenv(held_by, fifo.c_str(), 1);
+                  std::atomic<bool> started{false};
+                  std::thread starter([&, &of = slow] {
+                    of.start();
+                    started = true;
+                  });
+                  int const gate = ::open(fifo.c_str(), O_WRONLY | O_CLOEXEC);  // until the helper is there
+                  must(gate >= 0);
+                  must(!from.get_for(300ms) && !started);
+                  must(!here.poll_for(300ms) && !started);
+                  must(!runs.join_for(10ms) && !started);
+                  must(runs.is_alive() && !started);
+                  n->c = 1;
+                  must(ends.join_for(60s));
+                  must(ends.exit_code() == 0);
+                  must(polyproc::active_children().size() == 1);
+                  must(!started);  // it would be over if one of them had waited for it
+                  ::unsetenv(held_by);
+                  ::close(gate);
+                  starter.join();
+                  slow.join();
+                  must(slow.exit_code() == 0);
+                  n->b = 1;
+                  runs.join();
+                  must(runs.exit_code() == 0);
+                }};
+  whole.start();
+  whole.join();
+  ::unlink(fifo.c_str());
+  CHECK(to_string(*whole.status()) == "exited with code 0");
 }
 
 TEST_CASE_METHOD(tidy, "Ctrl-C and its like, sent to the whole group, do not touch the helper or what it has in reserve") {

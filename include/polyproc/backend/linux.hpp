@@ -381,6 +381,9 @@ struct linux_backend : detail::unix_server<linux_backend>, detail::linux_fences 
     ::prctl(PR_SET_NAME, called);  // which takes the first 15 characters
   }
 
+  /// Whether this process has no thread but the calling one.
+  static bool is_only_thread() noexcept { return start_time("/proc/self/stat").threads == 1; }
+
   // --- code
 
   static code_location locate(void const* code) {
@@ -881,7 +884,7 @@ struct linux_backend : detail::unix_server<linux_backend>, detail::linux_fences 
   static bool cannot_serve() noexcept {
     auto const* const number = thread_number();
     if (number == nullptr || *number != ::getpid()) return true;
-    return start_time("/proc/self/stat").threads != 1;
+    return !is_only_thread();
   }
 
   /// A fork whose child is our parent's. What the C library does in its fork besides is done by hand: the number of the

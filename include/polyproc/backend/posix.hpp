@@ -410,7 +410,7 @@ struct posix_backend : detail::unix_server<posix_backend>, detail::whole_fences 
   using table = detail::posix_processes<posix_backend>;
   friend table;
 
-  // --- locks and forks. Order: start_lock_, server_lock_, hooks_lock_, life_lock_, living_lock_.
+  // --- locks and forks. Order: start_lock_, server_lock_, hooks_lock_, life_lock_, living_lock_; reapable_lock_ in each.
 
   /// Held while descriptors exist that would leak into a child: between a pipe's making and its being marked
   /// close-on-exec (no portable call does both at once), and from the making of a child's pipes until the child

@@ -543,7 +543,11 @@ struct unix_common {
 
  protected:
   /// A pipe whose write end this process alone holds as long as it lives. Its daemons hold the read end.
+  ///
+  /// A daemon may have to open that end anew (linux_backend), which only the user may do who made the pipe: so there is one
+  /// for each user that this process has acted as when it started a daemon. The first ones stay, because their daemons do.
   struct life_pipe {
+    uid_t user = 0;
     int read = -1;
     int write = -1;
   };
@@ -551,11 +555,18 @@ struct unix_common {
   static int life_read_end() {
     std::scoped_lock hold{life_lock_};
     watch_forks();
-    if (life_.read < 0) {
-      auto const [r, w] = pipe_create();
-      life_ = {r, w};
+    auto const user = ::geteuid();
+    for (life_in_use_ = 0; life_in_use_ < lives_.size(); ++life_in_use_) {
+      auto& one = lives_[life_in_use_];
+      if (one.read >= 0 && one.user != user) continue;
+      if (one.read < 0) {
+        auto const [r, w] = pipe_create();
+        one = {user, r, w};
+      }
+      return one.read;
     }
-    return life_.read;
+    life_in_use_ = lives_.size() - 1;  // so many users that some daemons have to do without their own file
+    return lives_[life_in_use_].read;
   }
 
   /// From now on every fork of this process, ours or the program's own, leaves a child that knows it is new.
@@ -582,14 +593,19 @@ struct unix_common {
   static void forked() noexcept {
     life_lock_.unlock();
     hooks_lock_.unlock();
-    handle_close(std::exchange(life_.write, -1));
-    handle_close(std::exchange(forked_life_, std::exchange(life_.read, -1)));
+    handle_close(std::exchange(forked_life_, std::exchange(lives_[life_in_use_].read, -1)));
+    for (auto& one : lives_) {
+      handle_close(one.write);
+      handle_close(one.read);
+      one = {};
+    }
     for (auto& slot : hooks_) {
       if (auto* const hook = slot.load(std::memory_order_acquire)) hook();
     }
   }
 
-  static inline life_pipe life_{};
+  static inline std::array<life_pipe, 8> lives_{};
+  static inline std::size_t life_in_use_ = 0;  // the one that the last daemon got
   static inline int forked_life_ = -1;  // in a forked child: the read end of the parent's life pipe, until used
   static inline lasting_mutex life_lock_;
   static inline lasting_mutex hooks_lock_;

@@ -48,7 +48,7 @@ struct unix_server : unix_children<Derived> {
     base::watch_forks();
     Derived::family();
     typename Derived::start_hold const excluding_forks;
-    std::unique_lock hold{server_lock_};
+    server_hold const hold;
     bury();
     if (!Derived::can_pass_directory(server_.control >= 0 && !(place::now() == server_.directory))) return std::nullopt;
     for (int tries = 0; tries < 3 && !server_.impossible; ++tries) {
@@ -65,21 +65,33 @@ struct unix_server : unix_children<Derived> {
   static bool helper_lives(child const& c) noexcept {
     if (server_lock_.try_lock()) {  // it may not know of that child yet
       pay();
-      server_lock_.unlock();
+      unlock_server();
     }
     return ::kill(c.helper, 0) == 0 && !helper_ended(c.helper);
   }
+  /// Never waits for a start (unless there is no room for the note).
   static void helper_may_reap(child const& c) noexcept {
-    std::scoped_lock hold{server_lock_};
-    if (server_.helper_children > 0) --server_.helper_children;
-    pay();
-    int const to = c.helper == server_.pid ? server_.control : -1;
-    if (to >= 0) (void)tell(to, {order::reap, c.pid, 0});
+    bool noted = false;
+    {
+      std::scoped_lock hold{reapable_lock_};
+      noted = reapable_count_ < reapable_.size();
+      if (noted) reapable_[reapable_count_++] = {c.pid, c.helper};
+    }
+    if (noted) {
+      if (server_lock_.try_lock()) unlock_server();
+    } else {
+      server_hold const hold;
+      tell_reapable({c.pid, c.helper});
+    }
   }
+  /// Never waits for a start. True when in doubt; but of children that are this process's own the system tells.
   static bool helpers_have_children() noexcept {
-    std::scoped_lock hold{server_lock_};
+    if (!server_lock_.try_lock()) return !Derived::children_are_ours;
     bury();
-    return server_.helper_children > 0;
+    tell_all_reapable();
+    bool const some = server_.helper_children > 0;
+    unlock_server();
+    return some;
   }
 
  protected:
@@ -168,21 +180,69 @@ struct unix_server : unix_children<Derived> {
   static void fork_prepare() noexcept {
     server_lock_.lock();
     base::fork_prepare();
+    reapable_lock_.lock();
   }
   static void fork_parent() noexcept {
+    reapable_lock_.unlock();
     base::fork_parent();
-    server_lock_.unlock();
+    unlock_server();
   }
   static void forked() noexcept {
     handle_close(server_.control);
     handle_close(server_.reserve);
     server_ = server_state{};
     former_count_ = 0;  // their pages stay mapped: it is not worth the looking
+    reapable_count_ = 0;
+    reapable_lock_.unlock();
     server_lock_.unlock();
     base::forked();
   }
 
   // --- here
+
+  /// A start has server_lock_ for as long as a helper takes to answer, which may be seconds. Those who must not wait so
+  /// long leave a note in reapable_, under a lock that is only ever held for a moment, and then try server_lock_ once.
+  /// Whoever has that sees to the notes, and once more behind the unlocking: so none that was left meanwhile stays.
+  struct reapable {
+    pid_t pid;
+    pid_t helper;
+  };
+  struct server_hold {
+    server_hold() noexcept { server_lock_.lock(); }
+    server_hold(server_hold const&) = delete;
+    server_hold& operator=(server_hold const&) = delete;
+    ~server_hold() { unlock_server(); }
+  };
+  static void unlock_server() noexcept {
+    for (;;) {
+      tell_all_reapable();
+      server_lock_.unlock();
+      if constexpr (Derived::children_are_ours) return;  // then there are no notes
+      {
+        std::scoped_lock hold{reapable_lock_};
+        if (reapable_count_ == 0) return;
+      }
+      if (!server_lock_.try_lock()) return;
+    }
+  }
+  static void tell_all_reapable() noexcept {
+    if constexpr (Derived::children_are_ours) return;
+    for (;;) {
+      reapable next{};
+      {
+        std::scoped_lock hold{reapable_lock_};
+        if (reapable_count_ == 0) return;
+        next = reapable_[--reapable_count_];
+      }
+      tell_reapable(next);
+    }
+  }
+  static void tell_reapable(reapable const& one) noexcept {
+    if (server_.helper_children > 0) --server_.helper_children;
+    pay();
+    int const to = one.helper == server_.pid ? server_.control : -1;
+    if (to >= 0) (void)tell(to, {order::reap, one.pid, 0});
+  }
 
   static void start_server() {
     int ends[2];
@@ -238,7 +298,8 @@ struct unix_server : unix_children<Derived> {
         there = poll_until(server_.control, now() + std::chrono::seconds{2});
       }
       if (!there || !receive(server_.control, told, {&socket, 1})) {
-        if (server_.fresh && ++server_.failures >= 2) server_.impossible = true;
+        // One that was killed from outside before it was ready says nothing about the next one.
+        if (server_.fresh && !(there && killed(server_.pid)) && ++server_.failures >= 2) server_.impossible = true;
         if (Derived::children_are_ours) ::kill(server_.pid, SIGKILL);
         retire();
         return false;
@@ -397,6 +458,17 @@ struct unix_server : unix_children<Derived> {
       } else {
         one = former_[--former_count_];
       }
+    }
+  }
+  /// Of a helper whose socket is closed: its end comes a moment later, unless it closed that itself.
+  static bool killed(pid_t pid) noexcept {
+    auto const patience = now() + std::chrono::milliseconds{100};
+    for (;;) {
+      siginfo_t info{};
+      int const got = ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT);
+      if (got == 0 && info.si_pid != 0) return info.si_code == CLD_KILLED && info.si_status == SIGKILL;
+      if ((got != 0 && errno != EINTR) || now() >= patience) return false;
+      base::nap(std::chrono::microseconds{200}, patience);
     }
   }
   static bool helper_ended(pid_t pid) noexcept {
@@ -668,6 +740,9 @@ struct unix_server : unix_children<Derived> {
   }
 
   static inline lasting_mutex server_lock_;
+  static inline lasting_mutex reapable_lock_;
+  static inline std::array<reapable, 1024> reapable_{};
+  static inline std::size_t reapable_count_ = 0;
   static inline server_state server_{};
   static inline std::array<former, 64> former_{};
   static inline std::size_t former_count_ = 0;

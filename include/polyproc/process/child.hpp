@@ -14,6 +14,21 @@
 
 namespace polyproc::inline v0_1::detail {
 
+/// A callback; what it lets out goes to stderr.
+template <backend Backend, class Call>
+void guarded_run(Call&& call) noexcept {
+  try {
+    call();
+  } catch (...) {
+    try {
+      auto const said = describe(std::current_exception());
+      Backend::write_stderr("polyproc: a callback let out an uncaught " + said.type + ": " + said.what +
+                            "; the other callbacks run on\n");
+    } catch (...) {  // no memory to say it with
+    }
+  }
+}
+
 /// Owned by the process object, the list below, and whoever is waiting right now. All functions may be called from any
 /// number of threads at once. The system's handles stay open until the last waiter has left, and its number is not given
 /// to anybody else before its status is taken, which happens under the lock: so nothing is sent to somebody else.
@@ -89,9 +104,21 @@ class child_control {
     return true;
   }
 
+  /// Requests that would be lost, or lead to the loss of a later one, if they came before the child's work begins.
+  [[nodiscard]] static bool goes_to_its_work(child_request what) noexcept {
+    return what != child_request::kill && what != child_request::resume;
+  }
+  /// Until the child's work begins or it has ended, two seconds at most: somebody else may have stopped it.
+  void await_begin() {
+    if (!served_) return;
+    auto const deadline = Backend::now() + std::chrono::seconds{2};
+    while (record_->begun.load(std::memory_order_acquire) == 0 && Backend::now() < deadline && !wait(time_point{}))
+      Backend::yield();
+  }
+
   bool ask(child_request what) {
     if (!ours()) return false;
-    if (what == child_request::interrupt || what == child_request::terminate) await_begin();
+    if (goes_to_its_work(what)) await_begin();
     // Whoever asks again and again must not keep the lock from the one who wants to take the status.
     if (seen_to_end_.load(std::memory_order_relaxed)) return false;
     std::scoped_lock hold{lock_};
@@ -158,7 +185,7 @@ class child_control {
         return;
       }
     }
-    call(status());
+    guarded_run<Backend>([&] { call(status()); });
   }
   /// True for the first one who asks: who is to watch for its end.
   [[nodiscard]] bool must_be_watched() {
@@ -192,8 +219,10 @@ class child_control {
       if (group_ && !detached()) Backend::kill_group(child_);
       auto const taken = Backend::reap(child_);
       // What was sent with its work and never read has nobody any more. (One that was killed half-way through had taken over
-      // some of it, which its death does not let go of: so all the same.)
-      bool const unread = taken.kind != end_kind::code && record_->work_read.load(std::memory_order_acquire) == 0;
+      // some of it, which its death does not let go of: so all the same. One that ended by a code half-way through has let
+      // go of that part itself.)
+      bool const all_there = taken.kind != end_kind::code || record_->call_begun.load(std::memory_order_acquire) == 0;
+      bool const unread = all_there && record_->work_read.load(std::memory_order_acquire) == 0;
       for (auto const& h : work_holds_)
         if (unread) h.give_back(h.what);
       work_holds_.clear();
@@ -206,14 +235,6 @@ class child_control {
     }
     if (done_ && waiting_ == 0) Backend::release(child_);
     return done_;
-  }
-
-  /// Until the child's work begins, two seconds at most.
-  void await_begin() {
-    if (!served_) return;
-    auto const deadline = Backend::now() + std::chrono::seconds{2};
-    while (record_->begun.load(std::memory_order_acquire) == 0 && Backend::now() < deadline && !wait(time_point{}))
-      Backend::yield();
   }
 
   mutable std::mutex lock_;
@@ -349,7 +370,7 @@ class child_list {
       each(false, [](control& child) { child.wait(never); });
       for (bool const daemons : {true, false})
         each(daemons, [](control& child) {
-          for (auto& call : child.take_callbacks()) call(child.status());
+          for (auto& call : child.take_callbacks()) guarded_run<Backend>([&] { call(child.status()); });
         });
     } catch (...) {  // no memory: nothing sensible is left to do about a child at exit
     }

@@ -4,7 +4,8 @@
 ///
 /// Written by                          what                                            published by
 /// the parent, before the start        name, creator, the work                         the start itself
-/// the child, at its beginning         identity (where only it can know), begun        a release store of each
+/// the child, at its beginning         identity (where only it can know), begun,       a release store of each
+///                                     call_begun, work_read
 /// the child, at its end               its last words (an uncaught exception)          a release store of report_size
 /// whoever takes its status (parent)   status                                          a release store of ended
 ///
@@ -45,7 +46,8 @@ struct child_record {
   std::int32_t signal;
   std::uint32_t core;
   std::uint32_t raw;
-  atomic<std::uint32_t> work_read;  // all of it: what it held is the child's
+  atomic<std::uint32_t> call_begun;  // the target and its arguments are being read: what they hold becomes the child's
+  atomic<std::uint32_t> work_read;   // all of it: what it held is the child's
   std::uint32_t name_size;
   char name[longest_name];
   std::byte bytes[room];

@@ -123,7 +123,7 @@ class dispatcher {
         auto call = std::move(calls_.front());
         calls_.pop_front();
         hold.unlock();
-        guarded_run(call);
+        guarded_run<Backend>(call);
         hold.lock();
       }
       auto const children = watched_;
@@ -180,20 +180,7 @@ class dispatcher {
   }
 
   static void run_callbacks(control& child) noexcept {
-    for (auto& call : child.take_callbacks()) guarded_run([&] { call(child.status()); });
-  }
-  template <class Call>
-  static void guarded_run(Call&& call) noexcept {
-    try {
-      call();
-    } catch (...) {
-      auto const said = describe(std::current_exception());
-      try {
-        Backend::write_stderr("polyproc: a callback let out an uncaught " + said.type + ": " + said.what +
-                              "; the other callbacks run on\n");
-      } catch (...) {
-      }
-    }
+    for (auto& call : child.take_callbacks()) guarded_run<Backend>([&] { call(child.status()); });
   }
 
   std::mutex lock_;

@@ -51,6 +51,7 @@ struct own_state {
   own_facts told;
   bool initialised = false;  // polyproc::init was called
   bool by_fork = false;      // exit handlers and static objects are copies of the parent's
+  bool by_fork_flushed = false;  // and no stream's buffer holds anything of the parent's
   std::uint64_t record = 0;  // offset of our own
 };
 inline own_state& own() noexcept {

@@ -9,7 +9,8 @@ namespace polyproc::inline v0_1 {
 /// started. In the child: nothing; it goes on behind the call with everything as it was, also signals and standard streams,
 /// and ends with its own return from main or this_process::exit. What is shared stays shared; children of the parent are no
 /// children of the child. Of the options name, daemon, group and grace count; with others std::invalid_argument. Throws as
-/// process::start does. Not on Windows.
+/// process::start does. Not on Windows. The buffers of stdout and stderr are written before the copy is made; those of other
+/// streams only where this process has one thread and the system tells so (Linux), otherwise what stands in them is in both.
 template <backend Backend = native_backend>
 [[nodiscard]] std::optional<basic_process<Backend>> fork(process_options options = {}) {
   static_assert(Backend::has_fork,

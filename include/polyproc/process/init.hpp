@@ -56,12 +56,34 @@ bool parent_lives() noexcept {
   return Backend::alive(facts().parent_identity);
 }
 
+/// Writes what stands in the buffers of streams. To flush all of them is to lock all of them, and one from which another
+/// thread reads is locked until something comes: so all only where the system tells that there is no other thread, else the
+/// two that every program has. Whether it was all.
+template <backend Backend>
+bool flush_streams() noexcept {
+  if constexpr (requires { Backend::is_only_thread(); }) {
+    if (Backend::is_only_thread()) {
+      std::fflush(nullptr);
+      return true;
+    }
+  }
+  std::fflush(stdout);
+  std::fflush(stderr);
+  return false;
+}
+
 /// The orderly end of a child: daemons are ended, other children waited for, what stands in buffers is written, holds on
 /// shared things are let go.
 template <backend Backend>
 void end_work() noexcept {
   child_list<Backend>::at_exit();
-  std::fflush(nullptr);
+  if (own().by_fork && !own().by_fork_flushed) {
+    // The other streams may hold copies of what is the parent's to write.
+    std::fflush(stdout);
+    std::fflush(stderr);
+  } else {
+    flush_streams<Backend>();  // what is left is written by std::exit, which comes next
+  }
   attachment<Backend>::let_all_go();
   // The hold that counts for us is let go by our parent, who knows when we write no more; if it has gone, by us.
   auto const offset = std::exchange(own().record, 0);
@@ -83,8 +105,11 @@ template <backend Backend>
     facts() = decode<own_facts>(in);
     process_key<Backend>() = facts().key;
     enter_surroundings<Backend>(decode<surroundings>(in));
+    auto* const call = read_function<Backend, trampoline>(in);
+    // What fails before this line has taken over nothing of what the work holds.
+    record->call_begun.store(1, std::memory_order_release);
     writer result;
-    run_call<Backend>(in, result);
+    call(in, result);
   });
   std::exit(ended_with);
 }

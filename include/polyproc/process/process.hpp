@@ -42,8 +42,8 @@ struct process_options {
   std::chrono::milliseconds grace = std::chrono::seconds{1};
   /// For targets that travel; one that captures can only be forked.
   start_method start = start_method::automatic;
-  /// A process group (Windows: job) of its own, which lives no longer than this process: when its end is noticed, all that
-  /// is left in the group is ended. kill_tree() finds everything. Ctrl-C at a terminal does not reach it.
+  /// A process group (Windows: job) of its own, which lives no longer than the child that leads it: when that child's end is
+  /// noticed here, all that is left in the group is ended. kill_tree() finds everything. Ctrl-C at a terminal does not reach it.
   bool group = false;
   /// Ctrl-C at the terminal does nothing to it: only this process decides.
   bool ignore_interrupt = false;
@@ -384,6 +384,7 @@ class basic_process {
   /// first call.
   [[nodiscard]] typename Backend::handle sentinel() const {
     auto& child = started("sentinel");
+    std::scoped_lock hold{state_->sentinel_lock};
     if (!state_->watching) state_->sentinel = child.watch();
     state_->watching = true;
     return state_->sentinel;
@@ -406,9 +407,11 @@ class basic_process {
   }
 
   /// Lets it go on by itself, whatever becomes of this process (a daemon still ends with it). The object holds no process
-  /// then.
+  /// then. Waits until its function is about to begin, two seconds at most: until then a child of the fork server ends with
+  /// this process. So does one that was not detached yet when this process was killed right after start().
   void detach() {
     auto& s = get("detach");
+    if (s.child && !s.options.daemon) s.child->await_begin();
     if (s.child) s.child->detach();
     state_.reset();
   }
@@ -426,9 +429,10 @@ class basic_process {
 
   /// What polyproc::fork does.
   static std::optional<basic_process> copy_of_this(process_options options) {
-    if (!options.directory.empty() || !options.environment.empty() || !options.affinity.empty() || options.priority ||
-        options.ignore_interrupt || !options.input.is_default(child_stream::null()) ||
-        !options.output.is_default(child_stream::inherited()) || !options.error.is_default(child_stream::inherited()))
+    if (options.start != start_method::automatic || !options.directory.empty() || !options.environment.empty() ||
+        !options.affinity.empty() || options.priority || options.ignore_interrupt ||
+        !options.input.is_default(child_stream::null()) || !options.output.is_default(child_stream::inherited()) ||
+        !options.error.is_default(child_stream::inherited()))
       throw std::invalid_argument("polyproc: a copy by fork() goes on as it was; of the options only name, daemon, group and "
                                   "grace have a meaning for it");
     auto const& own = detail::own();
@@ -486,6 +490,7 @@ class basic_process {
     std::unique_ptr<detail::work<Backend>> work;
     std::shared_ptr<control> child;
     bool worker = false;
+    std::mutex sentinel_lock;  // for the two below: any number of threads may ask
     bool watching = false;
     typename Backend::handle sentinel = Backend::invalid_handle;
 
@@ -668,7 +673,7 @@ class basic_process {
   static detail::child_record<Backend>* fork_into(start_type const& start, detail::own_facts const& told, control& child) {
     if constexpr (forking_backend<Backend>) {
       using attached = detail::attachment<Backend>;
-      std::fflush(nullptr);  // what stands in buffers would be written by both
+      bool const flushed = detail::flush_streams<Backend>();  // what stands in buffers would be written by both
       attached::before_fork();
       std::optional<typename Backend::child> made;
       writer::hold_list holds;
@@ -691,6 +696,7 @@ class basic_process {
         attached::in_forked_child();
         detail::facts() = told;
         detail::own().by_fork = true;
+        detail::own().by_fork_flushed = flushed;
         return detail::begin_work<Backend>(detail::child_record<Backend>::offset_of(start.work));
       }();
     }

@@ -59,6 +59,7 @@ class basic_process_ref {
     auto there = open();
     if (!there) return false;
     closer const last{*there};
+    if (control::goes_to_its_work(what)) await_begin(*there);
     return Backend::ask(*there, what);
   }
 
@@ -128,9 +129,20 @@ class basic_process_ref {
     return identity_ != 0 || !record_ ? identity_ : record().identity.load(std::memory_order_acquire);
   }
 
-  /// 0 when it has ended. Where only the child can tell its identity it is waited for, a second at most.
+  /// What child_control::await_begin does, in a process that is not the parent.
+  void await_begin(typename Backend::child const& there) const {
+    if constexpr (Backend::has_server) {
+      if (!record_) return;
+      auto const deadline = Backend::now() + std::chrono::seconds{2};
+      while (record().begun.load(std::memory_order_acquire) == 0 && Backend::now() < deadline &&
+             !Backend::await_end(there, time_point{}))
+        std::this_thread::sleep_for(std::chrono::microseconds{200});
+    }
+  }
+
+  /// 0 when it has ended. Where only the child can tell its identity it is waited for, two seconds at most.
   [[nodiscard]] std::uint64_t await_identity() const {
-    auto const deadline = Backend::now() + std::chrono::seconds{1};
+    auto const deadline = Backend::now() + std::chrono::seconds{2};
     while (!known_ended()) {
       if (auto const known = identity(); known != 0) return known;
       if (Backend::now() >= deadline || !Backend::alive(record().creator)) break;
