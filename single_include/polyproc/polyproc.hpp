@@ -164,6 +164,21 @@ struct endpoint {
   friend bool operator==(endpoint const&, endpoint const&) = default;
 };
 
+namespace detail {
+/// Of the time until `deadline`: for one of `left` addresses of a host that are tried one after the other.
+inline time_point share_of(time_point deadline, time_point now, std::size_t left) noexcept {
+  if (deadline == never || deadline <= now || left <= 1) return deadline;
+  return now + (deadline - now) / static_cast<time_point::rep>(left);
+}
+/// From this one on.
+template <class Entry>
+std::size_t addresses_left(Entry const* one) noexcept {
+  std::size_t count = 0;
+  for (; one != nullptr; one = one->next) ++count;
+  return count;
+}
+}  // namespace detail
+
 /// One of those who are waited for together (streams_wait).
 template <class Stream>
 struct stream_look {
@@ -237,6 +252,16 @@ concept sync_backend = requires(typename B::template atomic<std::uint32_t>& word
   // Wakes one / all of those parked on `word`; portable backends may wake more. Never blocks.
   { B::wake_one(word) } noexcept;
   { B::wake_all(word) } noexcept;
+
+  // Two fences for two sides that each write their own word and then read the other's, of which at least one must see what
+  // the other wrote. With heavy_fence() on one side light_fence() is enough on the other, in any process of the machine
+  // for which has_light_fences() says so: true only after prepare_light_fences(), also in a copy of such a process. Where
+  // the system cannot make others' processors take part, both are whole fences. prepare may take some milliseconds where
+  // other threads run; a heavy fence takes microseconds.
+  { B::prepare_light_fences() } noexcept;
+  { B::has_light_fences() } noexcept -> std::same_as<bool>;
+  { B::light_fence() } noexcept;
+  { B::heavy_fence() } noexcept;
 };
 
 /// What the books of shared memory and the queues kept in it need besides.
@@ -813,6 +838,24 @@ void wait_in_named(std::atomic<std::uint32_t> const& word, std::uint32_t expecte
 
 }  // namespace polyproc::inline v0_1::detail
 
+#if (defined(_WIN32)) || (defined(POLYPROC_BACKEND_POSIX) || !defined(__linux__))
+
+// ---- polyproc/backend/whole_fences.hpp
+
+/// Fences where the system cannot make other processes' processors take part: both sides pay for them.
+
+namespace polyproc::inline v0_1::detail {
+
+struct whole_fences {
+  static void prepare_light_fences() noexcept {}
+  static bool has_light_fences() noexcept { return true; }
+  static void light_fence() noexcept { std::atomic_thread_fence(std::memory_order_seq_cst); }
+  static void heavy_fence() noexcept { std::atomic_thread_fence(std::memory_order_seq_cst); }
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
+#endif  // polyproc/backend/whole_fences.hpp
 #if (!(defined(_WIN32)) && (defined(POLYPROC_BACKEND_POSIX) || !defined(__linux__))) || (!(defined(_WIN32)) && !(defined(POLYPROC_BACKEND_POSIX) || !defined(__linux__)))
 
 // ---- polyproc/backend/unix_common.hpp
@@ -1356,7 +1399,11 @@ struct unix_common {
 
  protected:
   /// A pipe whose write end this process alone holds as long as it lives. Its daemons hold the read end.
+  ///
+  /// A daemon may have to open that end anew (linux_backend), which only the user may do who made the pipe: so there is one
+  /// for each user that this process has acted as when it started a daemon. The first ones stay, because their daemons do.
   struct life_pipe {
+    uid_t user = 0;
     int read = -1;
     int write = -1;
   };
@@ -1364,11 +1411,18 @@ struct unix_common {
   static int life_read_end() {
     std::scoped_lock hold{life_lock_};
     watch_forks();
-    if (life_.read < 0) {
-      auto const [r, w] = pipe_create();
-      life_ = {r, w};
+    auto const user = ::geteuid();
+    for (life_in_use_ = 0; life_in_use_ < lives_.size(); ++life_in_use_) {
+      auto& one = lives_[life_in_use_];
+      if (one.read >= 0 && one.user != user) continue;
+      if (one.read < 0) {
+        auto const [r, w] = pipe_create();
+        one = {user, r, w};
+      }
+      return one.read;
     }
-    return life_.read;
+    life_in_use_ = lives_.size() - 1;  // so many users that some daemons have to do without their own file
+    return lives_[life_in_use_].read;
   }
 
   /// From now on every fork of this process, ours or the program's own, leaves a child that knows it is new.
@@ -1395,14 +1449,19 @@ struct unix_common {
   static void forked() noexcept {
     life_lock_.unlock();
     hooks_lock_.unlock();
-    handle_close(std::exchange(life_.write, -1));
-    handle_close(std::exchange(forked_life_, std::exchange(life_.read, -1)));
+    handle_close(std::exchange(forked_life_, std::exchange(lives_[life_in_use_].read, -1)));
+    for (auto& one : lives_) {
+      handle_close(one.write);
+      handle_close(one.read);
+      one = {};
+    }
     for (auto& slot : hooks_) {
       if (auto* const hook = slot.load(std::memory_order_acquire)) hook();
     }
   }
 
-  static inline life_pipe life_{};
+  static inline std::array<life_pipe, 8> lives_{};
+  static inline std::size_t life_in_use_ = 0;  // the one that the last daemon got
   static inline int forked_life_ = -1;  // in a forked child: the read end of the parent's life pipe, until used
   static inline lasting_mutex life_lock_;
   static inline lasting_mutex hooks_lock_;
@@ -2075,16 +2134,20 @@ struct unix_streams : unix_common<Derived> {
   static std::optional<stream> connect(endpoint const& where, time_point deadline) {
     if (where.how == endpoint::kind::local) return connect_local(where, deadline);
     host_addresses const hosts(where, false);
-    int why = EADDRNOTAVAIL;
+    int why = hosts.first() == nullptr ? EADDRNOTAVAIL : 0;
     for (auto const* one = hosts.first(); one != nullptr; one = one->next) {
       scoped_fd fd{new_socket(one->family)};
-      auto const done = finish_connect(fd.get(), one->address, one->size, deadline);
-      if (!done) return std::nullopt;
-      why = *done;
-      if (why != 0) continue;
+      auto const until = share_of(deadline, now(), addresses_left(one));
+      auto const done = finish_connect(fd.get(), one->address, one->size, until);
+      if (!done) continue;  // another one may answer
+      if (*done != 0) {
+        why = *done;
+        continue;
+      }
       no_delay(fd.get());
       return opened(fd.release(), stream::kind::socket);
     }
+    if (why == 0) return std::nullopt;
     throw_errno(("connect to " + where.name + " port " + std::to_string(where.port)).c_str(), why);
   }
 
@@ -2837,7 +2900,7 @@ struct unix_server : unix_children<Derived> {
     base::watch_forks();
     Derived::family();
     typename Derived::start_hold const excluding_forks;
-    std::unique_lock hold{server_lock_};
+    server_hold const hold;
     bury();
     if (!Derived::can_pass_directory(server_.control >= 0 && !(place::now() == server_.directory))) return std::nullopt;
     for (int tries = 0; tries < 3 && !server_.impossible; ++tries) {
@@ -2854,21 +2917,33 @@ struct unix_server : unix_children<Derived> {
   static bool helper_lives(child const& c) noexcept {
     if (server_lock_.try_lock()) {  // it may not know of that child yet
       pay();
-      server_lock_.unlock();
+      unlock_server();
     }
     return ::kill(c.helper, 0) == 0 && !helper_ended(c.helper);
   }
+  /// Never waits for a start (unless there is no room for the note).
   static void helper_may_reap(child const& c) noexcept {
-    std::scoped_lock hold{server_lock_};
-    if (server_.helper_children > 0) --server_.helper_children;
-    pay();
-    int const to = c.helper == server_.pid ? server_.control : -1;
-    if (to >= 0) (void)tell(to, {order::reap, c.pid, 0});
+    bool noted = false;
+    {
+      std::scoped_lock hold{reapable_lock_};
+      noted = reapable_count_ < reapable_.size();
+      if (noted) reapable_[reapable_count_++] = {c.pid, c.helper};
+    }
+    if (noted) {
+      if (server_lock_.try_lock()) unlock_server();
+    } else {
+      server_hold const hold;
+      tell_reapable({c.pid, c.helper});
+    }
   }
+  /// Never waits for a start. True when in doubt; but of children that are this process's own the system tells.
   static bool helpers_have_children() noexcept {
-    std::scoped_lock hold{server_lock_};
+    if (!server_lock_.try_lock()) return !Derived::children_are_ours;
     bury();
-    return server_.helper_children > 0;
+    tell_all_reapable();
+    bool const some = server_.helper_children > 0;
+    unlock_server();
+    return some;
   }
 
  protected:
@@ -2957,21 +3032,69 @@ struct unix_server : unix_children<Derived> {
   static void fork_prepare() noexcept {
     server_lock_.lock();
     base::fork_prepare();
+    reapable_lock_.lock();
   }
   static void fork_parent() noexcept {
+    reapable_lock_.unlock();
     base::fork_parent();
-    server_lock_.unlock();
+    unlock_server();
   }
   static void forked() noexcept {
     handle_close(server_.control);
     handle_close(server_.reserve);
     server_ = server_state{};
     former_count_ = 0;  // their pages stay mapped: it is not worth the looking
+    reapable_count_ = 0;
+    reapable_lock_.unlock();
     server_lock_.unlock();
     base::forked();
   }
 
   // --- here
+
+  /// A start has server_lock_ for as long as a helper takes to answer, which may be seconds. Those who must not wait so
+  /// long leave a note in reapable_, under a lock that is only ever held for a moment, and then try server_lock_ once.
+  /// Whoever has that sees to the notes, and once more behind the unlocking: so none that was left meanwhile stays.
+  struct reapable {
+    pid_t pid;
+    pid_t helper;
+  };
+  struct server_hold {
+    server_hold() noexcept { server_lock_.lock(); }
+    server_hold(server_hold const&) = delete;
+    server_hold& operator=(server_hold const&) = delete;
+    ~server_hold() { unlock_server(); }
+  };
+  static void unlock_server() noexcept {
+    for (;;) {
+      tell_all_reapable();
+      server_lock_.unlock();
+      if constexpr (Derived::children_are_ours) return;  // then there are no notes
+      {
+        std::scoped_lock hold{reapable_lock_};
+        if (reapable_count_ == 0) return;
+      }
+      if (!server_lock_.try_lock()) return;
+    }
+  }
+  static void tell_all_reapable() noexcept {
+    if constexpr (Derived::children_are_ours) return;
+    for (;;) {
+      reapable next{};
+      {
+        std::scoped_lock hold{reapable_lock_};
+        if (reapable_count_ == 0) return;
+        next = reapable_[--reapable_count_];
+      }
+      tell_reapable(next);
+    }
+  }
+  static void tell_reapable(reapable const& one) noexcept {
+    if (server_.helper_children > 0) --server_.helper_children;
+    pay();
+    int const to = one.helper == server_.pid ? server_.control : -1;
+    if (to >= 0) (void)tell(to, {order::reap, one.pid, 0});
+  }
 
   static void start_server() {
     int ends[2];
@@ -3027,7 +3150,8 @@ struct unix_server : unix_children<Derived> {
         there = poll_until(server_.control, now() + std::chrono::seconds{2});
       }
       if (!there || !receive(server_.control, told, {&socket, 1})) {
-        if (server_.fresh && ++server_.failures >= 2) server_.impossible = true;
+        // One that was killed from outside before it was ready says nothing about the next one.
+        if (server_.fresh && !(there && killed(server_.pid)) && ++server_.failures >= 2) server_.impossible = true;
         if (Derived::children_are_ours) ::kill(server_.pid, SIGKILL);
         retire();
         return false;
@@ -3186,6 +3310,17 @@ struct unix_server : unix_children<Derived> {
       } else {
         one = former_[--former_count_];
       }
+    }
+  }
+  /// Of a helper whose socket is closed: its end comes a moment later, unless it closed that itself.
+  static bool killed(pid_t pid) noexcept {
+    auto const patience = now() + std::chrono::milliseconds{100};
+    for (;;) {
+      siginfo_t info{};
+      int const got = ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT);
+      if (got == 0 && info.si_pid != 0) return info.si_code == CLD_KILLED && info.si_status == SIGKILL;
+      if ((got != 0 && errno != EINTR) || now() >= patience) return false;
+      base::nap(std::chrono::microseconds{200}, patience);
     }
   }
   static bool helper_ended(pid_t pid) noexcept {
@@ -3457,6 +3592,9 @@ struct unix_server : unix_children<Derived> {
   }
 
   static inline lasting_mutex server_lock_;
+  static inline lasting_mutex reapable_lock_;
+  static inline std::array<reapable, 1024> reapable_{};
+  static inline std::size_t reapable_count_ = 0;
   static inline server_state server_{};
   static inline std::array<former, 64> former_{};
   static inline std::size_t former_count_ = 0;
@@ -4922,24 +5060,29 @@ inline void ask_only_once(socket_type s, address_info const& whom) {
 inline std::optional<socket_type> tcp_connect(endpoint const& where, time_point deadline) {
   auto const& w = winsock::get();
   host_addresses const hosts(where, false);
-  dword why = 10049;
+  dword last = hosts.first() == nullptr ? 10049 : 0;
   for (auto const* one = hosts.first(); one != nullptr; one = one->next) {
     auto made = new_socket(one->family);
     ask_only_once(made.get(), *one);
-    why = w.connect(made.get(), one->address, static_cast<int>(one->length)) == 0 ? 0 : GetLastError();
+    auto const until = share_of(deadline, std::chrono::steady_clock::now(), addresses_left(one));
+    dword why = w.connect(made.get(), one->address, static_cast<int>(one->length)) == 0 ? 0 : GetLastError();
     if (why == socket_would_block) {
-      if (!socket_wait_writable(made.get(), deadline)) return std::nullopt;
+      if (!socket_wait_writable(made.get(), until)) continue;  // another one may answer
       std::int32_t told = 0;
       int size = sizeof told;
       why = w.get_option(made.get(), level_socket, option_error, reinterpret_cast<char*>(&told), &size) == 0
                 ? static_cast<dword>(told)
                 : GetLastError();
     }
-    if (why != 0) continue;
+    if (why != 0) {
+      last = why;
+      continue;
+    }
     no_delay(made.get());
     return made.release();
   }
-  throw_socket("connect to " + hosts.text(), why);
+  if (last == 0) return std::nullopt;
+  throw_socket("connect to " + hosts.text(), last);
 }
 
 /// With the port that was found. Without SO_REUSEADDR, which here gives a port to a second one while the first has it; a
@@ -7383,7 +7526,8 @@ struct win32_backend : detail::win32::children,
                        detail::win32::pipes,
                        detail::win32::streams,
                        detail::win32::code_places,
-                       detail::win32::surroundings {
+                       detail::win32::surroundings,
+                       detail::whole_fences {
   template <class T>
   using atomic = std::atomic<T>;
   using handle = void*;
@@ -8141,7 +8285,7 @@ struct spawn_request {
 
 namespace polyproc::inline v0_1 {
 
-struct posix_backend : detail::unix_server<posix_backend> {
+struct posix_backend : detail::unix_server<posix_backend>, detail::whole_fences {
  private:
   static constexpr unsigned gate_buckets = 4;
   static constexpr unsigned gates_per_bucket = 8;
@@ -8520,7 +8664,7 @@ struct posix_backend : detail::unix_server<posix_backend> {
   using table = detail::posix_processes<posix_backend>;
   friend table;
 
-  // --- locks and forks. Order: start_lock_, server_lock_, hooks_lock_, life_lock_, living_lock_.
+  // --- locks and forks. Order: start_lock_, server_lock_, hooks_lock_, life_lock_, living_lock_; reapable_lock_ in each.
 
   /// Held while descriptors exist that would leak into a child: between a pipe's making and its being marked
   /// close-on-exec (no portable call does both at once), and from the making of a child's pipes until the child
@@ -9257,6 +9401,40 @@ static_assert(forking_backend<posix_backend> && stream_backend<posix_backend>);
 
 /// The Linux backend: futexes, pidfds, memfds, and identities taken from the kernel's own thread numbers.
 
+// ---- polyproc/backend/linux_fences.hpp
+
+/// Fences of which one side is free of charge: the kernel interrupts the processors that run a registered process just now
+/// (membarrier, Linux 4.16), and all others have gone through a whole fence since they ran one.
+
+#include <thread>
+
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace polyproc::inline v0_1::detail {
+
+struct linux_fences {
+  /// A child of a fork is registered as its parent is; a new image is not, and has not this word either.
+  static void prepare_light_fences() noexcept {
+    if (has_light_fences()) return;
+    if (::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0)
+      prepared_.store(true, std::memory_order_relaxed);
+  }
+  static bool has_light_fences() noexcept { return prepared_.load(std::memory_order_relaxed); }
+  static void light_fence() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
+  static void heavy_fence() noexcept {
+    if (::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0) return;
+    // A filter of system calls, put up since, keeps this process from it. No processor keeps a store back for so long.
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+
+ private:
+  static inline std::atomic<bool> prepared_{false};
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
 // ---- polyproc/backend/linux_processes.hpp
 
 /// The table of processes as Linux tells it: /proc, where every process is a directory.
@@ -9817,7 +9995,7 @@ extern "C" __attribute__((weak)) int __clone(int (*)(void*), void*, int, void*, 
 
 namespace polyproc::inline v0_1 {
 
-struct linux_backend : detail::unix_server<linux_backend> {
+struct linux_backend : detail::unix_server<linux_backend>, detail::linux_fences {
   static constexpr std::string_view name = "linux";
 
   /// Nothing in the family's segment is ours: futexes and thread numbers need no state of their own.
@@ -10173,6 +10351,9 @@ struct linux_backend : detail::unix_server<linux_backend> {
     hold_all_signals();
     ::prctl(PR_SET_NAME, called);  // which takes the first 15 characters
   }
+
+  /// Whether this process has no thread but the calling one.
+  static bool is_only_thread() noexcept { return start_time("/proc/self/stat").threads == 1; }
 
   // --- code
 
@@ -10674,7 +10855,7 @@ struct linux_backend : detail::unix_server<linux_backend> {
   static bool cannot_serve() noexcept {
     auto const* const number = thread_number();
     if (number == nullptr || *number != ::getpid()) return true;
-    return start_time("/proc/self/stat").threads != 1;
+    return !is_only_thread();
   }
 
   /// A fork whose child is our parent's. What the C library does in its fork besides is done by hand: the number of the
@@ -11068,8 +11249,24 @@ class writer {
   void on_discard(discard give_back, std::uint64_t what) { holds_.push_back({give_back, what, false}); }
   /// The same for something that has one owner: also a child that is a copy of this process takes it over.
   void on_discard_of_owned(discard give_back, std::uint64_t what) { holds_.push_back({give_back, what, true}); }
+  /// `settled(of)` is called once it is known whether the bytes go or not, and before what was not sent is given back: until
+  /// then they may wait for long, and nobody will see them if this process dies.
+  void on_settled(discard settled, std::uint64_t of) { undecided_.push_back({settled, of}); }
+  /// Both, or neither when there is no memory for that.
+  void on_discard_and_settled(discard give_back, std::uint64_t what, discard settled, std::uint64_t of) {
+    on_settled(settled, of);
+    try {
+      on_discard(give_back, what);
+    } catch (...) {
+      undecided_.pop_back();
+      throw;
+    }
+  }
   /// The bytes are on their way: whoever reads them has the holds now.
-  void sent() noexcept { holds_.clear(); }
+  void sent() noexcept {
+    settle();
+    holds_.clear();
+  }
   /// The same, for a sender who can find out that nobody has read them: the holds, to be given back then.
   struct hold {
     discard give_back;
@@ -11077,9 +11274,13 @@ class writer {
     bool owned;
   };
   using hold_list = std::vector<hold>;
-  [[nodiscard]] hold_list sent_with_holds() noexcept { return std::exchange(holds_, {}); }
+  [[nodiscard]] hold_list sent_with_holds() noexcept {
+    settle();
+    return std::exchange(holds_, {});
+  }
   /// The same when the reader is a copy of this process, which has by that all but what has one owner.
   [[nodiscard]] hold_list sent_to_copy() noexcept {
+    settle();
     auto all = std::exchange(holds_, {});
     std::erase_if(all, [](hold const& h) {
       if (!h.owned) h.give_back(h.what);
@@ -11089,12 +11290,22 @@ class writer {
   }
 
  private:
+  void settle() noexcept {
+    for (auto const& u : undecided_) u.settled(u.of);
+    undecided_.clear();
+  }
   void discard_all() noexcept {
+    settle();
     for (auto const& h : holds_) h.give_back(h.what);
     holds_.clear();
   }
   std::vector<std::byte> bytes_;
   hold_list holds_;
+  struct undecided {
+    discard settled;
+    std::uint64_t of;
+  };
+  std::vector<undecided> undecided_;
   bool strangers_ = false;
   std::vector<std::uint64_t> passed_;
   bool passes_ = false;
@@ -11173,9 +11384,17 @@ class reader {
   /// Who wrote these bytes may be no program of this family.
   void from_strangers() noexcept { strangers_ = true; }
   /// For codecs of handles that only mean something within it: a stranger could name any place, and holds nobody has taken.
-  void must_come_from_family(char const* what) const {
+  void must_come_from_family(char const* what) {
+    if (without_handles_) fail(std::string("a handle to a ") + what + " cannot be read here");
+    handles_ = true;
     if (strangers_) fail(std::string("a handle to a ") + what + " without a name came from a program of another family");
   }
+
+  /// Whether such a handle was read, or was about to be: then the value has taken over what came with the bytes, and they can
+  /// not be read once more.
+  [[nodiscard]] bool has_handles() const noexcept { return handles_; }
+  /// The first such handle is a decode_error, before anything is taken over.
+  void without_handles() noexcept { without_handles_ = true; }
 
   /// One level of nesting, for as long as it lives: bytes from a stranger must not use up the stack. `room`: how large the
   /// values are that this level holds one of while it reads it, where types can contain themselves (by a container, or by a
@@ -11213,6 +11432,8 @@ class reader {
   int rooms_ = 0;
   std::size_t room_ = 0;
   bool strangers_ = false;
+  bool handles_ = false;
+  bool without_handles_ = false;
   void (*read_through_)(void*) = nullptr;
   void* whose_ = nullptr;
   std::uint64_t (*take_passed_)(std::size_t) = nullptr;
@@ -12317,12 +12538,18 @@ class sleepers {
     late,   ///< The deadline has passed; ready() was false after that.
   };
   /// Sleeps, unless ready() is true, until woken, until it is time to ask, or until the deadline. ready() must read what it
-  /// looks at with sequentially consistent loads.
+  /// looks at with sequentially consistent loads. fence() is called between the sleeper's word and its look, for the case
+  /// that wakers have only a light fence between the two.
   template <class Ready>
   slept sleep(time_point deadline, pace<Backend>& asking, Ready&& ready) {
+    return sleep(deadline, asking, ready, [] {});
+  }
+  template <class Ready, class Fence>
+  slept sleep(time_point deadline, pace<Backend>& asking, Ready&& ready, Fence&& fence) {
     if (Waiting::template look<Backend>(ready)) return slept::woken;
     auto const turn = turn_.load();
     asleep_.store(1);
+    fence();
     bool const late = deadline != never && Backend::now() >= deadline;
     if (ready()) return slept::woken;
     if (late) return slept::late;
@@ -12728,6 +12955,9 @@ using stream = basic_stream<>;
 
 }  // namespace polyproc::inline v0_1
 
+#include <exception>
+#include <system_error>
+
 namespace polyproc::inline v0_1 {
 
 /// One end of a connection through which values travel, each whole: `To` are sent, `From` are received, of any types that
@@ -12800,7 +13030,8 @@ class basic_connection {
 
   // --- receiving
 
-  /// Waits for a message. Nothing at the end of file. Throws connection_lost when that comes in the middle of one;
+  /// Waits for a message. Nothing at the end of file. Throws std::bad_alloc when there is no memory for a message, which can be
+  /// received again then (unless there are handles in it); connection_lost when the end of file comes in the middle of one;
   /// message_too_large, and connection_error from then on, because what follows cannot be found any more.
   [[nodiscard]] std::optional<From> recv() { return receive_value(never); }
   /// Nothing also when the deadline came first: at_end() tells. What has come of a message is kept for the next call.
@@ -12852,6 +13083,7 @@ class basic_connection {
     stream_.close();
     rest_.clear();
     broken_ = false;
+    failure_ = nullptr;
   }
   [[nodiscard]] bool is_open() const noexcept { return stream_.is_open(); }
   /// As a stream's: what has come may already be kept here, so ask poll() first.
@@ -12919,6 +13151,7 @@ class basic_connection {
 
   /// Until a whole message is kept: its length; nothing at the deadline and at the end of file.
   std::optional<std::size_t> next(time_point deadline, std::uint64_t most) {
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     if (broken_ && stream_.is_open())
       throw connection_error("polyproc: a connection on which a message was refused as too large was used further; close it");
     auto result = stream_.keep(head, deadline);
@@ -12944,12 +13177,17 @@ class basic_connection {
   std::optional<From> receive_value(time_point deadline) {
     auto const size = next(deadline, most_);
     if (!size) return std::nullopt;
-    taken_at_end const whole{stream_, head + *size};
+    taken_at_end whole{stream_, head + *size};
     reader in(stream_.kept_bytes().subspan(head, *size));
     if (strangers_) in.from_strangers();
-    std::optional<From> message(decode<From>(in));
-    in.expect_end();
-    return message;
+    try {
+      std::optional<From> message(decode<From>(in));
+      in.expect_end();
+      return message;
+    } catch (std::bad_alloc const&) {
+      if (!in.has_handles()) whole.bytes = 0;
+      throw;
+    }
   }
   std::optional<std::vector<std::byte>> receive_bytes(time_point deadline, std::uint64_t most) {
     auto const size = next(deadline, std::min(most, most_));
@@ -12960,7 +13198,16 @@ class basic_connection {
     return message;
   }
   bool ready(time_point deadline) {
-    if (broken_) return true;
+    if (broken_ || failure_) return true;
+    try {
+      return complete(deadline);
+    } catch (std::system_error const&) {
+      // The system says it once; the next recv does.
+      failure_ = std::current_exception();
+      return true;
+    }
+  }
+  bool complete(time_point deadline) {
     if (stream_.keep(head, deadline) == fill::late) return false;
     if (stream_.kept() < head) return true;
     auto const size = length();
@@ -12968,7 +13215,7 @@ class basic_connection {
            stream_.keep(head + static_cast<std::size_t>(size), deadline) != fill::late;
   }
 
-  /// A message is gone when it was read, also when it could not be.
+  /// A message is gone when it was read, also when it could not be (but for want of memory).
   struct taken_at_end {
     stream_type& from;
     std::size_t bytes;
@@ -12983,6 +13230,7 @@ class basic_connection {
   std::vector<std::byte> rest_;  // of a message whose beginning was sent
   bool broken_ = false;
   bool strangers_ = true;
+  std::exception_ptr failure_;  // what was found while nobody received
 };
 
 /// As a stream: an argument of a process.
@@ -12992,7 +13240,7 @@ struct codec<basic_connection<To, From, Backend>> {
   static void write(writer& out, connection_type const& end) {
     codec<basic_stream<Backend>>::write(out, end.stream_);
     out.raw(end.most_);
-    out.raw(static_cast<std::uint8_t>((end.broken_ ? 1 : 0) | (end.strangers_ ? 2 : 0)));
+    out.raw(static_cast<std::uint8_t>((end.broken_ ? 1 : 0) | (end.strangers_ ? 2 : 0) | (end.failure_ ? 4 : 0)));
     out.count(end.rest_.size());
     out.bytes(end.rest_);
   }
@@ -13002,6 +13250,8 @@ struct codec<basic_connection<To, From, Backend>> {
     auto const flags = in.raw<std::uint8_t>();
     end.broken_ = (flags & 1) != 0;
     end.strangers_ = (flags & 2) != 0;
+    if ((flags & 4) != 0)
+      end.failure_ = std::make_exception_ptr(connection_lost("polyproc: the other side of a connection is gone"));
     auto const rest = in.bytes(in.count_of(1));
     end.rest_.assign(rest.begin(), rest.end());
     return end;
@@ -13105,7 +13355,14 @@ using fifo = basic_fifo<>;
 /// head, and what was written before it means nothing until then.
 ///
 /// Who may write what: the holder of put_lock writes behind the newest message, tail_at, own_serial, and moves tail;
-/// the holder of get_lock writes head_at, moves head, and then head_serial; anybody may set tail's lowest bit.
+/// the holder of get_lock writes head_at, moves head, and then head_serial; anybody may set tail's lowest bit. Each of the
+/// two may have a favourite (sync/biased_lock.hpp), who does the same without the lock, for small messages
+/// (channel/queue_favourite.hpp); its commit of a put is a plain store of tail.
+///
+/// The end. stage goes from open to closing (from then on every put that begins fails) to sealed, by anybody who finds that
+/// no favourite is in the middle of a put: then tail's lowest bit is set, which nobody can overwrite, and only then a get
+/// that finds nothing says closed. A favourite that was in the middle seals when it leaves; one that died there is found
+/// by those who get.
 ///
 /// Chunks. The two of the queue itself are used in turn as long as consumers keep up. Whether one of them is free follows
 /// from numbers alone: it is if the chunk for which it was last used (own_serial) comes before the one in which the
@@ -13115,7 +13372,7 @@ using fifo = basic_fifo<>;
 /// Holds. A message that is leased, or looked at where it lies, is in a block of its own, and in the table of holds: a word
 /// with holder (a process) and state, the block, the message's number. The entry is made before head moves past the
 /// message, and counts only from then on. States: held (a lease: goes back if its holder dies), viewed (is gone then),
-/// returned, done. The holder changes held to returned or done, viewed to done, and sets `unsettled`, which makes the next
+/// returned, done. The holder changes held and viewed to returned or done, and sets `unsettled`, which makes the next
 /// one who gets look at the table; the holder of get_lock changes what a dead one left, gives a returned message to
 /// somebody (one store), counts those that are left, and frees what is done: first the entry, then the block. Holders are
 /// asked after now and then (first_look), and once more before a get says closed: what the dead leave comes first. What the
@@ -13130,7 +13387,11 @@ using fifo = basic_fifo<>;
 /// in time.
 ///
 /// Sleeping is that of sync/waiting.hpp: no sleeper is counted anywhere, so none that dies can be missed or waited for.
-/// (Both sides wake all: whoever finds nothing left goes back to sleep.)
+/// (Both sides wake all: whoever finds nothing left goes back to sleep.) A favourite has only a light fence between its
+/// commit and its look for sleepers, so where the other end has one a sleeper makes a heavy one.
+///
+/// Memory that is bounded (a queue with a name). Who finds none left waits until some is freed (frees). So that an empty
+/// queue has all of it for one message, its ends leave a chunk that is a block (leave_block).
 
 // ---- polyproc/channel/census.hpp
 
@@ -13161,6 +13422,19 @@ class census {
 };
 
 }  // namespace polyproc::inline v0_1::detail
+
+// ---- polyproc/channel/queue_favourite.hpp
+
+/// The shortest way through a queue: what the favourite of an end (sync/biased_lock.hpp) does by itself, without a lock, and
+/// without an atomic read-modify-write.
+///
+/// It is what the holder of that end's lock does (channel/queue_core.hpp), in the same order, with a store as the commit:
+/// only holders and the favourite move tail or head, and a queue is sealed only when its favourite is outside. Only small
+/// messages that lie in the present chunk go this way; everything else, and whatever asks for a decision, goes the other.
+
+// ---- polyproc/channel/queue_layout.hpp
+
+/// What a queue's processes share besides the messages: channel/queue_core.hpp says who may write what.
 
 // ---- polyproc/channel/queue_store.hpp
 
@@ -13350,13 +13624,13 @@ class owner_lock {
   typename Backend::template atomic<std::uint32_t> turn_{0};
 };
 
-/// Holds an owner_lock whose data any new holder can put right by itself.
-template <sync_backend Backend, class Waiting = waiting::adaptive>
+/// Holds an owner_lock, or one with the same functions, whose data any new holder can put right by itself.
+template <sync_backend Backend, class Waiting = waiting::adaptive, class Lock = owner_lock<Backend, Waiting>>
 class repairing_hold {
  public:
   /// Locks; after a holder's death runs repair() first. False (see owns) when the deadline came first.
   template <class Repair>
-  repairing_hold(owner_lock<Backend, Waiting>& lock, time_point deadline, Repair&& repair) : lock_(&lock) {
+  repairing_hold(Lock& lock, time_point deadline, Repair&& repair) : lock_(&lock) {
     switch (lock.lock_until(deadline)) {
       case lock_outcome::locked: return;
       case lock_outcome::locked_dirty:
@@ -13376,7 +13650,7 @@ class repairing_hold {
   [[nodiscard]] bool owns() const noexcept { return lock_ != nullptr; }
 
  private:
-  owner_lock<Backend, Waiting>* lock_;
+  Lock* lock_;
 };
 
 }  // namespace polyproc::inline v0_1::detail
@@ -14136,16 +14410,21 @@ class own_store {
       : head_(reinterpret_cast<typename books_type::header*>(memory)),
         table_(reinterpret_cast<typename books_type::entry*>(memory + head_bytes)),
         units_(units_in(bytes)) {
-    first_ = memory + head_bytes + units_ * sizeof(typename books_type::entry);
+    // What lies in a unit is as aligned as `memory` is.
+    auto const table_end = head_bytes + units_ * sizeof(typename books_type::entry);
+    first_ = memory + (table_end + alignment - 1) / alignment * alignment;
   }
   [[nodiscard]] std::uint64_t owner() const noexcept { return 1; }
 
   [[nodiscard]] std::optional<std::uint64_t> allocate(std::size_t size, std::uint64_t number, time_point deadline) const {
-    if (size > std::size_t{units_} * unit) throw std::bad_alloc();
+    if (size > std::size_t{units_} * unit)
+      throw std::length_error("polyproc: a message does not fit into the memory that its queue was made with; make the queue "
+                              "with more");
     auto b = books();
     auto const hold = b.lock(deadline);
     if (!hold.owns()) return std::nullopt;
-    auto const first = b.take(static_cast<std::uint32_t>((size + unit - 1) / unit), {owner(), number});
+    // Also a message of no bytes has a place of its own: it is found again by that alone.
+    auto const first = b.take(static_cast<std::uint32_t>((std::max<std::size_t>(size, 1) + unit - 1) / unit), {owner(), number});
     if (first == books_type::none) throw std::bad_alloc();
     return first_offset + std::uint64_t{first} * unit;
   }
@@ -14188,6 +14467,7 @@ class own_store {
 
  private:
   static constexpr std::size_t head_bytes = 512;
+  static constexpr std::size_t alignment = 64;
   static constexpr std::uint64_t first_offset = 4096;  // above the numbers of a queue's own chunks
   static_assert(sizeof(typename books_type::header) <= head_bytes);
 
@@ -14215,9 +14495,22 @@ class own_store {
 /// place; `changes` is counted up by every such step, so that who looks at all places one after the other can tell
 /// that nothing moved behind its back.
 ///
-/// What a death leaves: a place with a dead identity, which counts as free. A handle in the work of a child that was killed
-/// before it read it is counted out by the child's parent, when that takes its status. One in a message that nobody
-/// will read stays counted, and the queue is taken for one that may still be put into, which is what would be without this.
+/// A message that was written is not yet one that was put: its sender may wait for room, and be killed there. So beside
+/// each place stands how many of the handles under way are `unsent` of that process: after `under_way` was raised, and until
+/// the put has succeeded (then they stay under way) or failed (then they are taken from there, in this order). Only the
+/// owner of a place changes what stands beside it, so who clears up after a dead one takes the place first.
+///
+/// What a death leaves:
+///   a place with a dead identity, which counts as free
+///   a sender's, while it puts: what stands beside its place, which is then taken from `under_way`
+///   a sender's, between the two steps of a count, of the clearer's between its own: one too many under way
+///   a sender's, after its message can be seen, but before it has noted that: the same as while it puts. So that handle is
+///     not known to be under way until its reader has it, and a place; `under_way` never goes below zero, because that handle
+///     is counted out twice
+///   a reader's, after the message was taken and before it has counted itself in: one too many under way
+///   a child's before it has read its work: its parent counts the handles in that out, when it takes the child's status
+/// One too many under way: the queue is taken for one that may still be put into, which is what would be without this. A live
+/// process that has a handle has a place, so none is ever overlooked.
 
 namespace polyproc::inline v0_1::detail {
 
@@ -14250,30 +14543,36 @@ class queue_users {
       places_[place].store(0);
     changes_.fetch_add(1);
   }
-  void send() noexcept {
+  /// How many handles beside one place can be unsent; more are taken for sent.
+  static constexpr unsigned most_unsent = 255;
+  /// A handle is under way; of the caller's place, if it has one: in a message that is not put yet, until end_sending.
+  void send(unsigned place = none) noexcept {
     under_way_.fetch_add(1);
+    if (place != none) unsent_[place].fetch_add(1);
     changes_.fetch_add(1);
   }
-  void arrive() noexcept {
-    under_way_.fetch_sub(1);
-    changes_.fetch_add(1);
+  void end_sending(unsigned place) noexcept {
+    if (place != none) unsent_[place].fetch_sub(1);
   }
+  void arrive() noexcept { count_out(1); }
 
-  [[nodiscard]] bool any_under_way() const noexcept { return static_cast<std::int32_t>(under_way_.load()) > 0; }
+  [[nodiscard]] bool any_under_way() const noexcept { return under_way_.load() != 0; }
 
   /// Whether no other live process can put, and one could once.
   bool nobody_but(std::uint64_t me) noexcept {
     if (several_.load() == 0 && first_.load() == me) return false;
     for (;;) {
       auto const before = changes_.load();
-      // (One that died while it counted itself in may have been counted out twice.)
-      if (static_cast<std::int32_t>(under_way_.load()) > 0 || beyond_.load() != 0) return false;
-      for (auto& place : places_) {
-        auto id = place.load();
+      if (beyond_.load() != 0) return false;
+      for (unsigned i = 0; i < most; ++i) {
+        auto id = places_[i].load();
         if (id == 0 || id == me) continue;
         if (Backend::alive(id)) return false;
-        place.compare_exchange_strong(id, 0);
+        if (!places_[i].compare_exchange_strong(id, me)) continue;
+        forget_unsent(i);
+        places_[i].store(0);
       }
+      if (under_way_.load() != 0) return false;
       if (changes_.load() == before) return true;
     }
   }
@@ -14284,10 +14583,22 @@ class queue_users {
       for (unsigned i = 0; i < most; ++i) {
         auto id = places_[i].load(std::memory_order_relaxed);
         if (id != 0 && (!ask || Backend::alive(id))) continue;
-        if (places_[i].compare_exchange_strong(id, me)) return i;
+        if (!places_[i].compare_exchange_strong(id, me)) continue;
+        forget_unsent(i);
+        return i;
       }
     }
     return none;
+  }
+  /// Of the dead process whose place this was, and is the caller's now.
+  void forget_unsent(unsigned place) noexcept {
+    if (unsent_[place].load() != 0) count_out(unsent_[place].exchange(0));
+  }
+  void count_out(std::uint32_t handles) noexcept {
+    auto counted = under_way_.load();
+    while (!under_way_.compare_exchange_strong(counted, counted - std::min(counted, handles))) {
+    }
+    changes_.fetch_add(1);
   }
 
   template <class T>
@@ -14299,6 +14610,352 @@ class queue_users {
   atomic<std::uint32_t> beyond_;
   atomic<std::uint32_t> changes_;
   atomic<std::uint64_t> places_[most];
+  atomic<std::uint8_t> unsent_[most];
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
+// ---- polyproc/sync/biased_lock.hpp
+
+/// A lock for one end of a queue, which mostly one thread uses: for that one, its favourite, entering and leaving take no
+/// atomic read-modify-write, which is what makes a queue with one producer and one consumer as fast as a bare ring.
+///
+/// Below lies an owner_lock, which everybody can take in the usual way. Who has taken it often enough without anybody else
+/// in between becomes the favourite, until somebody else wants in.
+///
+///   favourite   identity of the favourite << 2 | its seat; 0: none         seats   who, busy: one for each favourite
+///   current     that seat + 1, until its favourite is known to be outside
+///
+/// Who may write what. The holder of the lock writes current, makes a favourite, gives away seats; favourite is set to 0
+/// by anybody (dismissal). A seat's busy is written by the thread whose seat it is, and by nobody else while that one
+/// lives: so a thread that is on its way into a seat that was its own, long after it was dismissed, disturbs nobody. A
+/// seat is given to another thread only when its own has ended. If there is none to give, there is no favourite.
+///
+/// The favourite enters: writes busy, then looks whether it is still the favourite (else it leaves at once). One who
+/// dismisses: sets favourite to 0, then looks at busy. A light fence between the two on the one side and a heavy one on
+/// the other see to it that at least one sees what the other wrote: so either the favourite does not come in, or it is
+/// waited for. It leaves by clearing busy and then looks at favourite again, in the same way: so either the one who
+/// waits sees that it has left, or it sees that it was dismissed, and wakes.
+///
+/// Dismissal by the holder of the lock ends with current = 0 when the favourite is outside, or has died: inside, then what
+/// the lock guards may be half changed, as with a dead holder. Each dismissal doubles what it takes to become the favourite.
+///
+/// What a death leaves. The favourite: a seat with a dead identity. The holder while it makes a favourite or dismisses one:
+/// a dirty lock, and current as long as anybody may be inside; the next holder begins anew. One who is stopped inside
+/// holds up those who want in, as a holder of the lock does, and their deadlines hold.
+
+namespace polyproc::inline v0_1::detail {
+
+/// So many times in succession make a favourite, for a start.
+template <class Backend>
+inline constexpr std::uint32_t favourite_after = 32;
+
+template <sync_backend Backend, class Waiting = waiting::adaptive>
+class biased_lock {
+  template <class T>
+  using atomic = typename Backend::template atomic<T>;
+
+ public:
+  /// The favourite's stay inside; nothing for anybody else.
+  class favoured {
+   public:
+    [[gnu::always_inline]] explicit favoured(biased_lock& lock) noexcept {
+      auto const word = lock.favourite_.load(std::memory_order_relaxed);
+      if (word >> seat_bits != Backend::self()) return;
+      lock.seats_[word & seat_mask].busy.store(1, std::memory_order_relaxed);
+      Backend::light_fence();
+      lock_ = &lock;
+      word_ = word;
+      if (lock.favourite_.load(std::memory_order_relaxed) != word) leave();
+    }
+    favoured(favoured const&) = delete;
+    favoured& operator=(favoured const&) = delete;
+    ~favoured() {
+      if (lock_ != nullptr) leave();
+    }
+    explicit operator bool() const noexcept { return lock_ != nullptr; }
+
+    /// False if it was dismissed meanwhile. What the caller loads after this, it loads after it has left.
+    [[gnu::always_inline]] bool leave() noexcept {
+      auto& l = *std::exchange(lock_, nullptr);
+      l.seats_[word_ & seat_mask].busy.store(0, std::memory_order_release);
+      Backend::light_fence();
+      if (l.favourite_.load(std::memory_order_relaxed) == word_) return true;
+      l.tell();
+      return false;
+    }
+
+   private:
+    biased_lock* lock_ = nullptr;
+    std::uint64_t word_ = 0;
+  };
+
+  // --- in the usual way, as owner_lock
+
+  lock_outcome lock_until(time_point deadline) noexcept {
+    auto const outcome = lock_.lock_until(deadline);
+    if (outcome == lock_outcome::not_locked || outcome == lock_outcome::already_mine) return outcome;
+    auto const current = current_.load(std::memory_order_relaxed);
+    if (current == 0) return outcome;
+    auto& its = seats_[current - 1];
+    if (its.who.load(std::memory_order_relaxed) == Backend::self()) {  // who is here, and not inside
+      if (favourite_.load(std::memory_order_relaxed) == 0) dismissed();
+      return outcome;
+    }
+    favourite_.store(0);
+    Backend::heavy_fence();
+    auto const end = await(its, deadline);
+    if (end == stay::goes_on) {
+      lock_.unlock();
+      return lock_outcome::not_locked;
+    }
+    if (end == stay::died) its.busy.store(0, std::memory_order_relaxed);
+    dismissed();
+    return end == stay::died ? lock_outcome::locked_dirty : outcome;
+  }
+  bool unlock() noexcept { return lock_.unlock(); }
+  void mark_clean() noexcept { lock_.mark_clean(); }
+
+  /// The holder has been at work. True: now it is the favourite.
+  bool favour() noexcept {
+    auto const me = Backend::self();
+    if (last_ != me) {
+      last_ = me;
+      streak_ = 0;
+    }
+    if (++streak_ < std::uint64_t{favourite_after<Backend>} << std::min(dismissals_, most_doublings)) return false;
+    streak_ = 0;
+    if (current_.load(std::memory_order_relaxed) != 0 || !Backend::has_light_fences()) return false;
+    for (std::uint32_t i = 0; i < seats; ++i) {
+      auto& s = seats_[i];
+      auto const who = s.who.load(std::memory_order_relaxed);
+      if (who != me && who != 0 && Backend::alive(who)) continue;
+      s.busy.store(0, std::memory_order_relaxed);  // a dead one may have been on its way in
+      s.who.store(me, std::memory_order_relaxed);
+      current_.store(i + 1);
+      favourite_.store(me << seat_bits | i);
+      Backend::heavy_fence();
+      return true;
+    }
+    return false;
+  }
+  /// The holder does without it.
+  void withdraw() noexcept {
+    favourite_.store(0);
+    current_.store(0);
+  }
+
+  // --- for anybody, without the lock
+
+  /// Whether light fences stand on this end, so that who sleeps on it needs a heavy one. Sequentially consistent.
+  [[nodiscard]] bool has_favourite() const noexcept { return current_.load() != 0; }
+  /// Dismisses the favourite. True if there is none inside: then, as long as none is made, only holders of the lock are.
+  bool dismiss() noexcept {
+    auto const current = current_.load();
+    if (current == 0) return true;
+    favourite_.store(0);
+    Backend::heavy_fence();
+    auto& its = seats_[current - 1];
+    return its.busy.load(std::memory_order_acquire) == 0 || !Backend::alive(its.who.load(std::memory_order_relaxed));
+  }
+
+ private:
+  static constexpr unsigned seats = 3;
+  static constexpr int seat_bits = 2;
+  static constexpr std::uint64_t seat_mask = 3;
+  static constexpr std::uint32_t most_doublings = 20;
+  struct seat {
+    atomic<std::uint64_t> who;
+    atomic<std::uint64_t> busy;
+  };
+
+  /// The one who was dismissed has left.
+  void tell() noexcept {
+    left_.fetch_add(1);
+    if constexpr (Waiting::parks) Backend::wake_all(left_);
+  }
+  void dismissed() noexcept {
+    ++dismissals_;
+    current_.store(0);
+  }
+
+  enum class stay : std::uint8_t { over, died, goes_on };
+  /// How the stay of the one in this seat, who was dismissed, has ended; goes_on: it had not at the deadline.
+  stay await(seat& its, time_point deadline) noexcept {
+    auto const outside = [&] { return its.busy.load(std::memory_order_acquire) == 0; };
+    // Inside still when it has certainly ended: it died there.
+    auto const died = [&] { return !Backend::alive(its.who.load(std::memory_order_relaxed)) && !outside(); };
+    pace<Backend> asking{holder_recheck};
+    for (;;) {
+      if (Waiting::template look<Backend>(outside)) return stay::over;
+      auto const turn = left_.load(std::memory_order_acquire);
+      bool const late = deadline != never && Backend::now() >= deadline;
+      if (outside()) return stay::over;
+      if (late) return died() ? stay::died : stay::goes_on;
+      Waiting::template park<Backend>(left_, turn, std::min(deadline, asking.next()));
+      if (asking.due() && died()) return stay::died;
+    }
+  }
+
+  owner_lock<Backend, Waiting> lock_;
+  std::uint64_t last_ = 0;        // who was at work last
+  std::uint32_t streak_ = 0;      // how often in succession
+  std::uint32_t dismissals_ = 0;
+  alignas(64) atomic<std::uint64_t> favourite_{0};
+  atomic<std::uint32_t> current_{0};
+  atomic<std::uint32_t> left_{0};
+  seat seats_[seats]{};
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
+namespace polyproc::inline v0_1::detail {
+
+template <sync_backend Backend>
+struct alignas(64) queue_header {
+  template <class T>
+  using atomic = typename Backend::template atomic<T>;
+  using end_lock = biased_lock<Backend>;
+  using end_hold = repairing_hold<Backend, waiting::adaptive, end_lock>;
+
+  struct hold_entry {
+    atomic<std::uint64_t> word;
+    atomic<std::uint64_t> number;
+    std::uint64_t block;
+    std::uint64_t skip;
+    std::uint64_t size;
+  };
+  static constexpr std::uint32_t own_holds = 8;  // entries for which no table is needed
+  /// closing: every put fails; sealed: and none is under way that could still be committed.
+  enum : std::uint32_t { open, closing, sealed };
+
+  std::uint64_t capacity;
+  std::uint32_t own_chunk;
+  atomic<std::uint32_t> stage;
+
+  // The producers'.
+  alignas(64) end_lock put_lock;
+  alignas(64) std::uint64_t seen_taken;  // what head was known to be
+  queue_position tail_at[2];
+  alignas(64) std::uint64_t own_serial[2];
+  atomic<std::uint32_t> reservations;
+  alignas(64) atomic<std::uint64_t> tail;
+
+  // The consumers'.
+  alignas(64) end_lock get_lock;
+  alignas(64) std::uint64_t seen_put;
+  queue_position head_at[2];
+  alignas(64) atomic<std::uint64_t> hold_table;  // a block; 0: none yet
+  typename time_point::rep holds_seen;   // when holders were last asked after
+  alignas(64) atomic<std::uint64_t> head;
+  atomic<std::uint64_t> head_serial;
+
+  alignas(64) sleepers<Backend, waiting::adaptive> getters;
+  alignas(64) sleepers<Backend, waiting::adaptive> putters;
+  atomic<std::uint32_t> frees;      // where memory is bounded: how often some came back
+  atomic<std::uint32_t> litter;     // a block that nobody needs could not be freed at the time
+  atomic<std::uint32_t> unsettled;  // a hold was ended since its table was last looked at
+  atomic<std::uint32_t> returned;   // messages that had come back then
+  atomic<std::uint32_t> holds;      // entries that were not free then, or are since
+  atomic<std::uint32_t> hold_top;   // entries from here on were never used
+
+  alignas(64) hold_entry first_holds[own_holds];
+  alignas(64) queue_users<Backend> users;
+};
+
+inline constexpr std::uint64_t padded(std::uint64_t size) noexcept { return (size + 7) / 8 * 8; }
+
+}  // namespace polyproc::inline v0_1::detail
+
+namespace polyproc::inline v0_1::detail {
+
+template <sync_backend Backend>
+struct queue_favourite {
+  using header = queue_header<Backend>;
+  using favoured = typename biased_lock<Backend>::favoured;
+  struct outcome {
+    std::size_t count = 0;
+    bool dismissed = false;
+  };
+
+  /// write(i, to) writes message i; chunk_at(position) is where a chunk begins.
+  template <class ChunkAt, class Write>
+  [[gnu::always_inline]] static outcome put(header& h, ChunkAt&& chunk_at, std::size_t count, std::size_t size, Write&& write) {
+    favoured inside(h.put_lock);
+    if (!inside) return {};
+    auto const tail = h.tail.load(std::memory_order_relaxed);
+    auto const& at = h.tail_at[tail >> 1 & 1];
+    auto room = h.capacity - ((tail >> 2) - h.seen_taken);
+    if (room < count) {
+      h.seen_taken = h.head.load(std::memory_order_acquire) >> 1;
+      room = h.capacity - ((tail >> 2) - h.seen_taken);
+    }
+    auto const need = 8 + padded(size);
+    auto const space = at.end - at.at - jump_bytes;
+    auto n = std::min<std::uint64_t>(count, room);
+    if (need * n > space) n = space / need;
+    if (n == 0 || (tail & 1) != 0) return {};
+    auto* to = chunk_at(at) + at.at;
+    std::uint64_t const word = std::uint64_t{size} << 2 | in_place;
+    for (std::size_t i = 0; i < n; ++i, to += need) {
+      std::memcpy(to, &word, 8);
+      write(i, to + 8);
+    }
+    move_on(h.tail_at[(tail >> 1 & 1) ^ 1], at, at.at + static_cast<std::uint32_t>(n * need));
+    h.tail.store((tail + (n << 2)) ^ 2, std::memory_order_release);
+    return {static_cast<std::size_t>(n), !inside.leave()};
+  }
+
+  /// each(bytes) copies a message. `taken` and `known_puts` may be null. Most messages have `Size` bytes; 0: any.
+  template <std::size_t Size, class ChunkAt, class Each, class Count>
+  [[gnu::always_inline]] static outcome get(header& h, ChunkAt&& chunk_at, std::size_t most, Each&& each, Count* taken,
+                     std::atomic<std::uint64_t>* known_puts) {
+    favoured inside(h.get_lock);
+    if (!inside) return {};
+    auto const special = h.holds.load(std::memory_order_relaxed) | h.unsettled.load(std::memory_order_relaxed) |
+                         h.litter.load(std::memory_order_relaxed);
+    auto const head = h.head.load(std::memory_order_relaxed);
+    if (h.seen_put - (head >> 1) < most) {
+      h.seen_put = h.tail.load(std::memory_order_acquire) >> 2;
+      if (known_puts != nullptr) known_puts->store(h.seen_put, std::memory_order_relaxed);
+    }
+    auto const there = std::min<std::uint64_t>(most, h.seen_put - (head >> 1));
+    if (there == 0 || special != 0) return {};
+    auto const& at = h.head_at[head & 1];
+    auto const* const from = chunk_at(at);
+    auto next = at.at;
+    std::uint64_t n = 0;
+    for (; n < there; ++n) {
+      std::uint64_t word = 0;
+      std::memcpy(&word, from + next, 8);
+      if (Size != 0 && word == (std::uint64_t{Size} << 2 | in_place)) {
+        // Where the next one begins is known without this one: their lines are fetched side by side.
+        each(std::span<std::byte const>(from + next + 8, Size));
+        next += static_cast<std::uint32_t>(8 + padded(Size));
+        continue;
+      }
+      if ((word & 3) != in_place) break;
+      each(std::span<std::byte const>(from + next + 8, static_cast<std::size_t>(word >> 2)));
+      next += static_cast<std::uint32_t>(8 + padded(word >> 2));
+    }
+    if (n == 0) return {};
+    if (taken != nullptr) taken->fetch_add(n);
+    move_on(h.head_at[(head & 1) ^ 1], at, next);
+    h.head.store((head + (n << 1)) ^ 1, std::memory_order_release);
+    return {static_cast<std::size_t>(n), !inside.leave()};
+  }
+
+ private:
+  /// As few stores as can be, since a processor keeps only so many of them back while it waits for a line that the other side
+  /// has; and none that is narrower than the load which follows, because that one would wait until all have gone out.
+  static void move_on(queue_position& to, queue_position const& from, std::uint32_t at) noexcept {
+    if (to.serial != from.serial) {
+      to.chunk = from.chunk;
+      to.serial = from.serial;
+      to.end = from.end;
+    }
+    to.at = at;
+  }
 };
 
 }  // namespace polyproc::inline v0_1::detail
@@ -14323,6 +14980,10 @@ struct alone_with_queue {
   }
 };
 
+/// How often one who waits for room gives way before it looks whether there is some.
+template <class Backend>
+inline constexpr int lingering = 2;
+
 /// What the holder of a message has in hand.
 struct queue_hold {
   std::uint32_t entry = 0;
@@ -14339,7 +15000,7 @@ class queue_core {
   using slept = typename sleepers<Backend, waiting::adaptive>::slept;
 
  public:
-  static constexpr std::uint64_t layout = 2;
+  static constexpr std::uint64_t layout = 3;
   static constexpr bool waits_for_memory = Store::is_bounded;
   static constexpr std::uint64_t unbounded = std::uint64_t{1} << 60;
 
@@ -14349,7 +15010,7 @@ class queue_core {
   }
   static constexpr std::size_t bytes_for(std::uint32_t own_chunk) noexcept { return head_bytes + 2 * std::size_t{own_chunk}; }
   /// As much of it must be zero.
-  static constexpr std::size_t head_bytes = 2048;
+  static constexpr std::size_t head_bytes = 2304;
 
   static void make(std::byte* memory, std::uint64_t capacity, std::uint32_t own_chunk) noexcept {
     auto& h = *reinterpret_cast<header*>(memory);
@@ -14382,11 +15043,15 @@ class queue_core {
   [[nodiscard]] bool full() const noexcept { return waiting() >= head_->capacity; }
   /// Messages put since the beginning.
   [[nodiscard]] std::uint64_t puts() const noexcept { return head_->tail.load() >> 2; }
-  [[nodiscard]] bool closed() const noexcept { return (head_->tail.load() & closed_bit) != 0; }
+  [[nodiscard]] bool closed() const noexcept { return head_->stage.load() != header::open; }
   [[nodiscard]] queue_users<Backend>& users() const noexcept { return head_->users; }
 
   void close() noexcept {
-    head_->tail.fetch_or(closed_bit);
+    std::uint32_t seen = header::open;
+    head_->stage.compare_exchange_strong(seen, header::closing);
+    // A favourite in the middle of a put is through in a moment. One that is stopped there seals the queue itself, or
+    // those who get do when it has died.
+    (void)look<Backend>()([this] { return seal(); });
     wake_getters();
     head_->putters.wake_all();
   }
@@ -14395,9 +15060,12 @@ class queue_core {
 
   /// success, full, closed; timeout when the deadline of a waiting put came first. Throws std::bad_alloc, having changed
   /// nothing, when there is no memory for the message.
-  template <class Alone = never_alone>
-  queue_status put(std::span<std::byte const> message, time_point deadline, bool wait, Alone alone = {}) {
-    return put_when_room(deadline, wait, alone, [&](time_point until) {
+  template <class Alone = never_alone, std::size_t Extent>
+  queue_status put(std::span<std::byte const, Extent> message, time_point deadline, bool wait, Alone alone = {}) {
+    auto const quickly = [&] {
+      return put_as_favourite(1, message.size(), [&](std::size_t, std::byte* to) { copy(to, message); }) != 0;
+    };
+    return put_when_room(deadline, wait, alone, quickly, [&](time_point until) {
       put_in_progress p(*this);
       if (auto const s = p.open(); s != queue_status::success) return s;
       if (!p.write(message, until)) return queue_status::timeout;
@@ -14410,14 +15078,14 @@ class queue_core {
   template <class Each>
   queue_status put_many(std::size_t count, Each&& each, std::size_t& done, time_point deadline, bool wait) {
     never_alone alone;
-    return put_when_room(deadline, wait, alone, [&](time_point until) {
+    return put_when_room(deadline, wait, alone, [] { return false; }, [&](time_point until) {
       put_in_progress p(*this);
       if (auto const s = p.open(); s != queue_status::success) return s;
       done = 0;
       bool whole = true;
       try {
         while (done < count && (done == 0 || p.room()) && (whole = p.write(each(done), until))) ++done;
-      } catch (std::bad_alloc const&) {
+      } catch (std::exception const&) {  // no memory for it, now or ever
         if (done == 0) throw;
         whole = false;
       }
@@ -14428,6 +15096,16 @@ class queue_core {
       if (s != queue_status::success) done = 0;
       return s;
     });
+  }
+
+  /// As many of `count` small messages of one size as the favourite of this end can put at once: how many. None is no answer.
+  template <class Write>
+  std::size_t put_as_favourite(std::size_t count, std::size_t size, Write&& write) noexcept {
+    auto const did = queue_favourite<Backend>::put(*head_, [this](auto const& p) { return chunk_at(p); }, count, size, write);
+    if (did.count == 0) return 0;
+    head_->getters.wake_all();
+    if (did.dismissed && closed() && seal()) wake_getters();
+    return did.count;
   }
 
   /// A block for a message of `size` bytes that is to be written where it will be read; nothing if the store's books were
@@ -14443,13 +15121,19 @@ class queue_core {
   }
   [[nodiscard]] std::byte* at(std::uint64_t block, std::size_t size) const { return store_.at(block, size); }
   /// (If the books are held by somebody who is stopped, it stays until this process or the queue ends.)
-  void abandon(std::uint64_t block) noexcept { store_.free(block, Backend::now() + holder_recheck); }
+  void abandon(std::uint64_t block) noexcept {
+    store_.free(block, Backend::now() + holder_recheck);
+    if constexpr (Store::is_bounded) {
+      head_->frees.fetch_add(1);
+      wake_putters();
+    }
+  }
   /// Puts the message that lies in a reserved block from `skip` on. Success or closed: the block is the queue's.
   template <class Alone = never_alone>
   queue_status put_block(std::uint64_t block, std::uint64_t skip, std::uint64_t size, time_point deadline, bool wait,
                          Alone alone = {}) {
     bool given = false;
-    auto const status = put_when_room(deadline, wait, alone, [&](time_point until) {
+    auto const status = put_when_room(deadline, wait, alone, [] { return false; }, [&](time_point until) {
       put_in_progress p(*this);
       if (auto const s = p.open(); s != queue_status::success) return s;
       if (!p.write_elsewhere(block, skip, size, until) || !p.own(block, until)) return queue_status::timeout;
@@ -14463,41 +15147,69 @@ class queue_core {
   /// success, empty, closed; timeout. Throws std::bad_alloc, having taken nothing.
   template <class Alone = never_alone>
   queue_status get(message_buffer& into, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(deadline, wait, alone, [&](time_point until) { return take_one(into, nullptr, 0, until); });
+    return get_when_there(deadline, wait, alone, copying(into), [&](time_point until) { return take_one(into, nullptr, 0, until); });
   }
   /// The same; a large message is not copied but handed over as with hold() to be viewed (`large` has a block then).
   template <class Alone = never_alone>
   queue_status get(message_buffer& into, queue_hold& large, std::uint64_t me, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(deadline, wait, alone, [&](time_point until) { return take_one(into, &large, me, until); });
+    return get_when_there(deadline, wait, alone, copying(into), [&](time_point until) { return take_one(into, &large, me, until); });
   }
   /// At least one and at most `most`: each(bytes) copies each of them, in order, before they are taken. What it throws is
   /// passed on, and nothing is taken.
-  template <class Each, class Alone = never_alone>
+  /// With `Size`, that of most messages, each() does nothing but copy.
+  template <std::size_t Size = 0, class Each, class Alone = never_alone>
   queue_status get_many(std::size_t most, Each&& each, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(deadline, wait, alone, [&](time_point until) { return take_many(most, each, until); });
+    return get_when_there(
+        deadline, wait, alone, [&] { return Size != 0 && get_as_favourite<Size>(most, each) != 0; },
+        [&](time_point until) { return take_many(most, each, until); });
   }
+  /// At most `most` small messages of those that are there, if this end's favourite asks: how many. None is no answer. What
+  /// each(bytes) throws is passed on, and nothing is taken.
+  template <std::size_t Size = 0, class Each>
+  std::size_t get_as_favourite(std::size_t most, Each&& each) {
+    auto const did =
+        queue_favourite<Backend>::template get<Size>(*head_, [this](auto const& p) { return chunk_at(p); }, most, each, count_, known_puts_);
+    if (did.count == 0) return 0;
+    if (Store::is_bounded || head_->capacity != unbounded) head_->putters.wake_all();
+    return did.count;
+  }
+
   /// The same as get, but the message goes back if process `me` ends before it says done(). With `view` it is gone then.
   template <class Alone = never_alone>
   queue_status hold(queue_hold& into, std::uint64_t me, bool view, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(deadline, wait, alone, [&](time_point until) { return take_hold(into, me, view, until); });
+    return get_when_there(
+        deadline, wait, alone, [] { return false; }, [&](time_point until) { return take_hold(into, me, view, until); });
   }
   /// Until there is something to get, or the queue is closed: true; false at the deadline.
   template <class Alone = never_alone>
   bool await_any(time_point deadline, Alone alone = {}) {
     pace<Backend> looking{first_look};
     for (unsigned round = 0;; ++round) {
-      if (!empty_now() || closed()) return true;
+      if (has_any_or_end()) return true;
       if (deadline == time_point{} || round != 0) {
-        if (alone()) return true;
+        ask_after_holders();
+        if (has_any() || alone()) return true;
         if (deadline == time_point{}) return false;
       }
       if (round == 1) looking = pace<Backend>{idle_recheck};
-      if (head_->getters.sleep(deadline, looking, [this] { return !empty_now() || closed(); }) == slept::late) return false;
+      if (sleep_until_any(deadline, looking) == slept::late) return false;
     }
   }
   /// For those who wait for several things: whether there is something, or none will come; and on what to sleep.
-  [[nodiscard]] bool has_any() const noexcept { return !empty_now() || closed(); }
+  [[nodiscard]] bool has_any() noexcept { return !empty_now() || sealed(); }
+  [[nodiscard]] bool has_any_or_end() noexcept { return has_any() || (closed() && seal()); }
+  /// For them, now and then: what a dead one had leased comes back.
+  void ask_after_holders() noexcept {
+    if (head_->holds.load() == 0) return;
+    auto const until = Backend::now() + holder_recheck;
+    end_hold hold{head_->get_lock, until, [&] { repair_get_after_death(until); }};
+    if (hold.owns()) tidy_holds(until, true);
+  }
   [[nodiscard]] auto& getters() const noexcept { return head_->getters; }
+  /// To be called between announcing a sleep there and the look that follows.
+  void fence_getters() const noexcept {
+    if (head_->put_lock.has_favourite()) Backend::heavy_fence();
+  }
 
   /// Where a held message lies.
   [[nodiscard]] std::span<std::byte const> bytes(queue_hold const& h) const {
@@ -14508,15 +15220,17 @@ class queue_core {
     auto& e = entry_at(h.entry);
     e.word.store(is_done);
     auto const until = Backend::now() + holder_recheck;
-    repairing_hold<Backend> lock{head_->get_lock, until, [&] { repair_get_after_death(until); }};
+    end_hold lock{head_->get_lock, until, [&] { repair_get_after_death(until); }};
     if (!lock.owns()) {
       head_->unsettled.store(1);
       return;
     }
     // Somebody else may have freed it by now, and a new message be in its place; so its number is looked at, too.
-    if (e.number != h.number || e.word.load() != is_done) return;
+    if (e.number.load(std::memory_order_relaxed) != h.number || e.word.load() != is_done) return;
     head_->holds.fetch_sub(1);
     free_done(e, until);
+    lock.release();
+    if constexpr (Store::is_bounded) wake_putters();
   }
   /// The held message goes back before all that were not taken yet.
   void give_back(queue_hold const& h) noexcept {
@@ -14533,56 +15247,18 @@ class queue_core {
   static constexpr std::uint64_t closed_bit = 1;
   static constexpr std::chrono::milliseconds first_look{20};
   static constexpr std::uint32_t most_holds = 1024;
-  static constexpr std::uint32_t own_holds = 8;  // entries for which no table is needed
-  static constexpr std::uint32_t largest_chunk = 512 * 1024;
+  static constexpr std::uint32_t own_holds = queue_header<Backend>::own_holds;
+  static constexpr std::uint32_t largest_chunk = 128 * 1024;
 
   /// holder << 2 | state; without a holder: free, returned, done.
   enum hold_state : std::uint64_t { is_free = 0, is_returned = 1, is_done = 2 };
   static constexpr std::uint64_t held_word(std::uint64_t holder) noexcept { return holder << 2 | is_returned; }
   static constexpr std::uint64_t viewed_word(std::uint64_t holder) noexcept { return holder << 2 | is_done; }
-  struct hold_entry {
-    atomic<std::uint64_t> word;
-    std::uint64_t number;
-    std::uint64_t block;
-    std::uint64_t skip;
-    std::uint64_t size;
-  };
 
-  struct alignas(64) header {
-    std::uint64_t capacity;
-    std::uint32_t own_chunk;
-
-    // The producers'.
-    alignas(64) owner_lock<Backend> put_lock;
-    std::uint64_t seen_taken;  // what head was known to be
-    queue_position tail_at[2];
-    std::uint64_t own_serial[2];
-    atomic<std::uint32_t> reservations;
-    alignas(64) atomic<std::uint64_t> tail;
-
-    // The consumers'.
-    alignas(64) owner_lock<Backend> get_lock;
-    std::uint64_t seen_put;
-    queue_position head_at[2];
-    std::uint64_t hold_table;             // a block; 0: none yet
-    typename time_point::rep holds_seen;  // when holders were last asked after
-    alignas(64) atomic<std::uint64_t> head;
-    atomic<std::uint64_t> head_serial;
-
-    alignas(64) sleepers<Backend, waiting::adaptive> getters;
-    alignas(64) sleepers<Backend, waiting::adaptive> putters;
-    atomic<std::uint32_t> litter;     // a block that nobody needs could not be freed at the time
-    atomic<std::uint32_t> unsettled;  // a hold was ended since its table was last looked at
-    atomic<std::uint32_t> returned;   // messages that had come back then
-    atomic<std::uint32_t> holds;      // entries that were not free then, or are since
-    atomic<std::uint32_t> hold_top;   // entries from here on were never used
-
-    alignas(64) hold_entry first_holds[own_holds];
-    alignas(64) queue_users<Backend> users;
-  };
+  using header = queue_header<Backend>;
+  using hold_entry = typename header::hold_entry;
+  using end_hold = typename header::end_hold;
   static_assert(sizeof(queue_position) == 24 && sizeof(header) <= head_bytes);
-
-  static constexpr std::uint64_t padded(std::uint64_t size) noexcept { return (size + 7) / 8 * 8; }
 
   /// try_ forms do not wait for what is not there, but a lock that is held for a moment is not a reason to fail.
   static time_point lock_deadline(time_point deadline, bool wait) noexcept {
@@ -14601,7 +15277,7 @@ class queue_core {
     auto const taken = head_->head.load() >> 1;
     std::uint64_t count = 0;
     for (std::uint32_t i = 0; i < head_->hold_top.load(); ++i)
-      count += entry_at(i).word.load() == is_returned && entry_at(i).number <= taken ? 1U : 0U;
+      count += entry_at(i).word.load() == is_returned && entry_at(i).number.load(std::memory_order_relaxed) <= taken ? 1U : 0U;
     return count;
   }
   [[nodiscard]] bool empty_now() const noexcept {
@@ -14612,7 +15288,8 @@ class queue_core {
     if (p.chunk <= 2) return chunks_ + (p.chunk - 1) * head_->own_chunk;
     return store_.at(p.chunk, p.end);
   }
-  static void copy(std::byte* to, std::span<std::byte const> from) noexcept {
+  template <std::size_t Extent>
+  static void copy(std::byte* to, std::span<std::byte const, Extent> from) noexcept {
     if (!from.empty()) std::memcpy(to, from.data(), from.size());
   }
   static void write_words(std::byte* to, std::initializer_list<std::uint64_t> words) noexcept {
@@ -14624,47 +15301,98 @@ class queue_core {
     return word;
   }
 
+  void wake_putters() noexcept { head_->putters.wake_all(); }
+
+  // --- the end
+
+  /// Whether no put can be committed any more, so that what is there is all there will be.
+  [[nodiscard]] bool sealed() const noexcept { return head_->stage.load() == header::sealed; }
+  /// Of a queue that is being closed. False as long as a favourite is in the middle of a put, which does not look at tail
+  /// before it writes it; all others do.
+  bool seal() noexcept {
+    if (sealed()) return true;
+    if (!head_->put_lock.dismiss()) return false;
+    head_->tail.fetch_or(closed_bit);
+    head_->stage.store(header::sealed);
+    return true;
+  }
+
   // --- puts
 
-  template <class Alone, class Locked>
-  queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Locked&& locked) {
+  /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of put_lock.
+  template <class Alone, class Quickly, class Locked>
+  queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
     pace<Backend> looking{idle_recheck};
     for (;;) {
+      if (quickly()) return queue_status::success;
       auto const until = lock_deadline(deadline, wait);
-      std::optional<std::uint64_t> starved;  // what head was when the store had no room, though the queue has
+      std::optional<std::uint32_t> starved;  // what frees was before the store had no room, though the queue has
       auto status = queue_status::full;
-      {
-        repairing_hold<Backend> hold{head_->put_lock, until, [&] { repair_put(until); }};
+      if (!wait || !full() || closed()) {
+        end_hold hold{head_->put_lock, until, [&] { repair_put(until); }};
         if (!hold.owns()) return wait ? queue_status::timeout : queue_status::full;
         if constexpr (Store::is_bounded) {
-          starved = head_->head.load();
-          try {
-            status = locked(until);
-            starved.reset();
-          } catch (std::bad_alloc const&) {
-            if (size() == 0 && head_->holds.load() == 0)  // there will never be more
-              throw std::length_error("polyproc: a message does not fit into the memory that its queue was made with; make "
-                                      "the queue with more");
+          for (bool again = true;; again = false) {
+            starved = head_->frees.load();
+            try {
+              status = locked(until);
+              starved.reset();
+            } catch (std::bad_alloc const&) {
+              if (again && leave_block(until)) continue;
+            }
+            break;
           }
         } else {
           status = locked(until);
         }
+        // (One who closes looks for a favourite after having said so.)
+        if (status == queue_status::success && head_->put_lock.favour() && closed()) head_->put_lock.withdraw();
       }
       if (status == queue_status::success) {
         head_->getters.wake_all();
         return status;
       }
       if (status == queue_status::timeout) return wait ? status : queue_status::full;
+      if (status == queue_status::closed && seal()) wake_getters();
       if (status == queue_status::closed || !wait) return status;
-      auto const room = [&] { return starved ? head_->head.load() != *starved : !full(); };
+      if (!starved && linger()) continue;
+      auto const room = [&] { return starved ? head_->frees.load() != *starved : !full(); };
       for (;;) {
-        if (head_->putters.sleep(deadline, looking, [&] { return room() || closed(); }) == slept::late)
+        auto const fence = [this] {
+          if (head_->get_lock.has_favourite()) Backend::heavy_fence();
+        };
+        if (head_->putters.sleep(deadline, looking, [&] { return room() || closed(); }, fence) == slept::late)
           return queue_status::timeout;
         if (room() || closed()) break;
         if (alone()) return queue_status::closed;
-        if (starved) break;  // memory may also come back by other ways than head
+        if (starved) break;  // one who died may have had no time to count what it freed
       }
     }
+  }
+
+  /// For the holder of put_lock, where memory is bounded: an empty queue needs no other chunk than its own. Both ends move
+  /// there, the producers' by a jump with no message behind it, and the consumers' after it. True if a block became free.
+  bool leave_block(time_point until) noexcept {
+    until = std::min(until, Backend::now() + holder_recheck);
+    auto const tail = head_->tail.load();
+    if ((tail & closed_bit) != 0 || tail >> 2 != head_->head.load() >> 1) return false;
+    put_in_progress p(*this);
+    if (p.open() == queue_status::closed || !p.move_to_own()) return false;
+    end_hold hold{head_->get_lock, until, [&] { repair_get_after_death(until); }};
+    if (!hold.owns()) return false;
+    get_in_progress g(*this);
+    if (g.open() != queue_status::empty) return false;
+    return g.follow(until);
+  }
+
+  /// Of one who waits for room: whether there is some, after a moment in which there may come more. Where producer and
+  /// consumer are both awake, they would otherwise go on in lock step, one message at a time, and that costs several times
+  /// what the messages do.
+  bool linger() noexcept {
+    auto const capacity = head_->capacity;
+    auto const enough = std::min<std::uint64_t>(capacity / 2 + 1, 128);
+    for (int looks = 0; looks < lingering<Backend> && capacity - std::min(capacity, waiting()) < enough; ++looks) Backend::yield();
+    return !full();
   }
 
   /// One put, or several in one, of the holder of put_lock.
@@ -14679,7 +15407,7 @@ class queue_core {
 
     queue_status open() noexcept {
       tail_ = h_.tail.load(std::memory_order_relaxed);
-      if ((tail_ & closed_bit) != 0) return queue_status::closed;
+      if (q_.closed()) return queue_status::closed;
       at_ = h_.tail_at[tail_ >> 1 & 1];
       return room() ? queue_status::success : queue_status::full;
     }
@@ -14717,6 +15445,17 @@ class queue_core {
       if (!q_.store_.renumber(block, number() - 1, until)) return false;
       ++blocks_;
       return true;
+    }
+
+    /// From a block into one of the queue's own chunks, if one is free; counts no message.
+    bool move_to_own() noexcept {
+      if (at_.chunk <= 2) return true;  // somebody has been there before, and then died
+      auto const next = next_place();
+      if (next.chunk == 0) return false;
+      h_.own_serial[next.chunk - 1] = next.serial;
+      write_words(q_.chunk_at(at_) + at_.at, {std::uint64_t{next.end} << 2 | jump, next.chunk});
+      at_ = next;
+      return commit() == queue_status::success;
     }
 
     queue_status commit() noexcept {
@@ -14792,16 +15531,27 @@ class queue_core {
 
   // --- gets
 
-  template <class Alone, class Locked>
-  queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Locked&& locked) {
+  auto copying(message_buffer& into) {
+    return [this, &into] {
+      return get_as_favourite(1, [&](std::span<std::byte const> bytes) { copy(into.resize(bytes.size()), bytes); }) != 0;
+    };
+  }
+  slept sleep_until_any(time_point deadline, pace<Backend>& looking) {
+    return head_->getters.sleep(deadline, looking, [this] { return has_any(); }, [this] { fence_getters(); });
+  }
+
+  /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of get_lock.
+  template <class Alone, class Quickly, class Locked>
+  queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
     pace<Backend> looking{first_look};
     for (unsigned round = 0;; ++round) {
+      if (quickly()) return queue_status::success;
       // If nobody can put any more, what is looked at after that is all there will be.
       bool const last = (!wait || round != 0) && empty_now() && alone();
       if (last && head_->holds.load() == 0 && empty_now()) return queue_status::closed;
       if (last || round != 0 || !empty_now() || head_->holds.load() != 0) {
         auto const until = lock_deadline(deadline, wait);
-        repairing_hold<Backend> hold{head_->get_lock, until, [&] { repair_get_after_death(until); }};
+        end_hold hold{head_->get_lock, until, [&] { repair_get_after_death(until); }};
         if (!hold.owns()) return wait ? queue_status::timeout : queue_status::empty;
         auto status = locked(until);
         if ((last && status == queue_status::empty) || status == queue_status::closed) {
@@ -14809,6 +15559,7 @@ class queue_core {
           if (head_->holds.load() != 0) tidy_holds(until, true);
           status = head_->returned.load() != 0 ? locked(until) : queue_status::closed;
         }
+        if (status == queue_status::success) head_->get_lock.favour();
         hold.release();
         if (status == queue_status::success) {
           if (Store::is_bounded || head_->capacity != unbounded) head_->putters.wake_all();
@@ -14816,17 +15567,17 @@ class queue_core {
         }
         if (status == queue_status::timeout) return wait ? status : queue_status::empty;
         if (status == queue_status::closed) return status;
-      } else if (closed() && empty_now()) {
+      } else if (closed() && seal() && empty_now()) {
         return queue_status::closed;
       }
       if (!wait) return queue_status::empty;
       // Whose end would go unnoticed is asked after: soon, once; then at leisure, but for those who hold messages.
       if (round == 1) looking = pace<Backend>{idle_recheck};
-      if (head_->holds.load(std::memory_order_relaxed) != 0) looking = pace<Backend>{first_look};
+      if (head_->holds.load(std::memory_order_relaxed) != 0 || closed()) looking = pace<Backend>{first_look};
       for (;;) {
-        auto const how = head_->getters.sleep(deadline, looking, [this] { return !empty_now() || closed(); });
+        auto const how = sleep_until_any(deadline, looking);
         if (how == slept::late) return queue_status::timeout;
-        if (how == slept::long_ || !empty_now() || closed()) break;
+        if (how == slept::long_ || has_any()) break;
         if (alone()) break;
       }
     }
@@ -14846,7 +15597,9 @@ class queue_core {
       head_ = h_.head.load(std::memory_order_relaxed);
       at_ = h_.head_at[head_ & 1];
       if (more()) return queue_status::success;
-      return (tail_ & closed_bit) != 0 ? queue_status::closed : queue_status::empty;
+      // What was put before the end was sealed is still there to be taken.
+      if (!q_.closed() || !q_.seal()) return queue_status::empty;
+      return more() ? queue_status::success : queue_status::closed;
     }
     [[nodiscard]] bool more() noexcept {
       auto const next = (head_ >> 1) + taken_;
@@ -14880,6 +15633,18 @@ class queue_core {
       }
       return f;
     }
+    /// Of an empty queue: to where the producers are.
+    bool follow(time_point until) noexcept {
+      auto const& goal = h_.tail_at[tail_ >> 1 & 1];
+      while (at_.serial != goal.serial) {
+        auto const* const from = q_.chunk_at(at_) + at_.at;
+        if (at_.chunk > 2) left_.push(at_.chunk);
+        at_ = {word_at(from, 1), at_.serial + 1, 0, static_cast<std::uint32_t>(word_at(from, 0) >> 2)};
+      }
+      bool const some = left_.count != 0;
+      commit(until);
+      return some;
+    }
     /// The message that was read last is to be taken; its block, if it has one, is freed.
     void take(std::uint64_t block) noexcept {
       ++taken_;
@@ -14893,6 +15658,9 @@ class queue_core {
       h_.head_at[(head_ & 1) ^ 1] = at_;
       h_.head.store((head_ + (taken_ << 1)) ^ 1);
       if (at_.serial != before) h_.head_serial.store(at_.serial, std::memory_order_release);
+      // The books may be held by one who is stopped, and others wait for this end: what cannot be freed soon is litter.
+      if (left_.count != 0 || h_.litter.load(std::memory_order_relaxed) != 0)
+        until = std::min(until, Backend::now() + holder_recheck);
       for (std::size_t i = 0; i < left_.count; ++i) q_.drop(left_.all[i], until);
       if (h_.litter.load(std::memory_order_relaxed) != 0) q_.repair_get(until);
     }
@@ -14915,7 +15683,13 @@ class queue_core {
   queue_status take_one(message_buffer& into, queue_hold* large, std::uint64_t me, time_point until) {
     if (auto const back = returned_one(until)) {
       auto& e = entry_at(*back);
-      copy(into.resize(e.size), {store_.at(e.block, e.skip + e.size) + e.skip, e.size});
+      if (large != nullptr) {
+        *large = {*back, e.number.load(std::memory_order_relaxed), e.block, e.skip, e.size};
+        e.word.store(viewed_word(me));
+        head_->returned.fetch_sub(1);
+        return queue_status::success;
+      }
+      copy(into.resize(e.size), std::span<std::byte const>(store_.at(e.block, e.skip + e.size) + e.skip, e.size));
       settle(e, until);
       return queue_status::success;
     }
@@ -14942,7 +15716,7 @@ class queue_core {
                        time_point until) noexcept {
     into = {place, g.number(), f.block, f.skip, f.bytes.size()};
     auto& e = entry_at(place);
-    e.number = g.number();
+    e.number.store(g.number(), std::memory_order_relaxed);
     e.block = into.block;
     e.skip = into.skip;
     e.size = into.size;
@@ -14962,7 +15736,7 @@ class queue_core {
       auto const& e = entry_at(*one);
       each(std::span<std::byte const>(store_.at(e.block, e.skip + e.size) + e.skip, e.size));
       back[came_back] = *one;
-      after = e.number;
+      after = e.number.load(std::memory_order_relaxed);
     }
     get_in_progress g(*this);
     auto const s = g.open();
@@ -14985,7 +15759,7 @@ class queue_core {
     auto const mine = view ? viewed_word(me) : held_word(me);
     if (auto const back = returned_one(until)) {
       auto& e = entry_at(*back);
-      into = {*back, e.number, e.block, e.skip, e.size};
+      into = {*back, e.number.load(std::memory_order_relaxed), e.block, e.skip, e.size};
       e.word.store(mine);
       head_->returned.fetch_sub(1);
       return queue_status::success;
@@ -15009,6 +15783,7 @@ class queue_core {
   /// later get, or the end of the queue, tidies up.
   void drop(std::uint64_t block, time_point until) noexcept {
     if (!store_.free(block, until)) head_->litter.store(1);
+    if constexpr (Store::is_bounded) head_->frees.fetch_add(1);
   }
 
   void repair_get_after_death(time_point deadline) noexcept {
@@ -15024,7 +15799,7 @@ class queue_core {
     tidy_holds(deadline, true);
     if (!store_.sweep(
             [&](std::uint64_t number, std::uint64_t offset) {
-              if (number == 0 || offset == head_->hold_table) return false;
+              if (number == 0 || offset == head_->hold_table.load(std::memory_order_relaxed)) return false;
               if ((number & chunk_mark) != 0) return (number ^ chunk_mark) < serial;
               if ((number & reserved_mark) != 0 || number > taken) return false;
               return !is_held_block(offset);
@@ -15037,7 +15812,7 @@ class queue_core {
 
   [[nodiscard]] hold_entry& entry_at(std::uint32_t i) const {
     if (i < own_holds) return head_->first_holds[i];
-    return reinterpret_cast<hold_entry*>(store_.at(head_->hold_table, table_bytes))[i - own_holds];
+    return reinterpret_cast<hold_entry*>(store_.at(head_->hold_table.load(std::memory_order_acquire), table_bytes))[i - own_holds];
   }
   static constexpr std::size_t table_bytes = (most_holds - own_holds) * sizeof(hold_entry);
 
@@ -15045,11 +15820,11 @@ class queue_core {
   std::optional<std::uint32_t> free_entry(time_point until) {
     if (head_->holds.load() >= most_holds) tidy_holds(until, true);
     for (std::uint32_t i = 0; i < most_holds; ++i) {
-      if (i >= own_holds && head_->hold_table == 0) {
+      if (i >= own_holds && head_->hold_table.load(std::memory_order_relaxed) == 0) {
         auto const block = store_.allocate(table_bytes, 0, until);
         if (!block) return std::nullopt;
         std::memset(store_.at(*block, table_bytes), 0, table_bytes);
-        head_->hold_table = *block;  // one who dies before leaves a block that goes with the queue
+        head_->hold_table.store(*block, std::memory_order_release);  // one who dies before leaves a block that goes with the queue
       }
       if (i >= head_->hold_top.load()) head_->hold_top.store(i + 1);
       if (entry_at(i).word.load() == is_free) return i;
@@ -15068,7 +15843,7 @@ class queue_core {
       auto& e = entry_at(i);
       auto word = e.word.load();
       if (word == is_free) continue;
-      if (e.number > taken) {  // its maker died before the message was taken
+      if (e.number.load(std::memory_order_relaxed) > taken) {  // its maker died before the message was taken
         e.word.store(is_free);
         continue;
       }
@@ -15087,6 +15862,7 @@ class queue_core {
     head_->returned.store(returned);
   }
   void free_done(hold_entry& e, time_point until) noexcept {
+    until = std::min(until, Backend::now() + holder_recheck);
     auto const block = e.block;
     e.word.store(is_free);
     drop(block, until);
@@ -15107,8 +15883,9 @@ class queue_core {
     std::optional<std::uint32_t> oldest;
     for (std::uint32_t i = 0; i < head_->hold_top.load(); ++i) {
       auto const& e = entry_at(i);
-      if (e.word.load() != is_returned || e.number <= after) continue;
-      if (!oldest || e.number < entry_at(*oldest).number) oldest = i;
+      auto const number = e.number.load(std::memory_order_relaxed);
+      if (e.word.load() != is_returned || number <= after) continue;
+      if (!oldest || number < entry_at(*oldest).number.load(std::memory_order_relaxed)) oldest = i;
     }
     return oldest;
   }
@@ -15134,7 +15911,6 @@ class queue_core {
 
 }  // namespace polyproc::inline v0_1::detail
 
-#include <exception>
 #include <iterator>
 
 namespace polyproc::inline v0_1 {
@@ -15281,6 +16057,11 @@ class queue_view {
         std::memcpy(kept_.data(), rest.data(), rest.size());
         elements_ = kept_;
       }
+    } catch (std::bad_alloc const&) {
+      // It can be looked at again. Not where it is counted who has taken what.
+      if constexpr (!requires { queue.plain_core(); }) std::exchange(queue_, nullptr)->core().give_back(hold_);
+      release();
+      throw;
     } catch (...) {
       release();
       throw;
@@ -15297,6 +16078,9 @@ class queue_view {
 
 /// A message that was taken for as long as this lives: destroyed without ack(), or its process dead, it goes back before
 /// everything not yet taken. Must not outlive the handle it came from.
+///
+/// One that cannot be decoded is gone, for it never can; but for want of memory (std::bad_alloc) it goes back, unless there are
+/// handles in it, of which some may have been taken over.
 template <class T, class Queue>
 class basic_lease {
  public:
@@ -15332,14 +16116,20 @@ class basic_lease {
   template <class, class, backend>
   friend class detail::gets_from_queue;
   basic_lease(Queue const& queue, detail::queue_hold const& hold) : queue_(&queue), hold_(hold) {
+    reader in(queue.core().bytes(hold));
     try {
-      value_.emplace(from_bytes<T>(queue.core().bytes(hold)));
+      value_.emplace(decode<T>(in));
+      in.expect_end();
       if constexpr (!detail::lies_in_one_piece<T> && !std::is_arithmetic_v<T>) {
         // If there are handles in it, the value has the holds that came with the message, which may be read once more.
         writer again;
         encode(again, *value_);
         holds_ = again.sent_with_holds();
       }
+    } catch (std::bad_alloc const&) {
+      if (!in.has_handles()) give_back();
+      ack();
+      throw;
     } catch (...) {
       ack();  // what cannot be decoded now never can
       throw;
@@ -15460,6 +16250,13 @@ class puts_into_queue {
       }
       for (std::size_t at = 0; at < ready;) {
         std::size_t done = 0;
+        if constexpr (copied_whole<T>) {
+          done = put_core().put_as_favourite(ready - at, sizeof(T), [&](std::size_t i, std::byte* to) {
+            std::memcpy(to, view(at + i).data(), sizeof(T));
+          });
+          at += done;
+          if (done != 0) continue;
+        }
         raise(put_core().put_many(
             ready - at, [&](std::size_t i) { return view(at + i); }, done, never, true));
         for (; done > 0; --done) sent(at++);
@@ -15500,7 +16297,7 @@ class puts_into_queue {
         }
       }
     }
-    if constexpr (copied_whole<T>) return put_core().put(std::as_bytes(std::span(&value, 1)), deadline, wait);
+    if constexpr (copied_whole<T>) return put_core().put(std::as_bytes(std::span<T const, 1>(&value, 1)), deadline, wait);
     writer out;
     if constexpr (requires { Queue::for_strangers; }) out.for_strangers();
     encode(out, value);
@@ -15515,7 +16312,8 @@ template <class Queue, class T, backend Backend>
 class gets_from_queue {
  public:
   /// Waits for a message. Throws queue_closed when the queue is closed and drained, or when no live process but this one
-  /// holds a handle that can put, and one has.
+  /// holds a handle that can put, and one has. What cannot be decoded is an exception, and gone; where that is std::bad_alloc, a
+  /// large message without handles goes back (a lease of one of any size does).
   [[nodiscard]] T get() const { return take(never, true); }
   /// Nothing when the deadline came first, or the queue is closed and drained.
   template <class Rep, class Period>
@@ -15541,7 +16339,10 @@ class gets_from_queue {
   /// Throws queue_empty or queue_closed instead of waiting.
   [[nodiscard]] T get_nowait() const { return take(never, false); }
 
-  /// Waits for one, and takes up to `most` of those that are there, in their order. Throws queue_closed.
+  /// Waits for one, and takes up to `most` of those that are there, in their order. Throws queue_closed. One that cannot be
+  /// decoded ends the batch before it, and is an exception, and gone, when it is the first; one with handles to what has no
+  /// name comes alone. Where there is no memory for all of them there are fewer; for the first: std::bad_alloc, and nothing is
+  /// taken. (They are decoded before they are taken: a codec of yours must not get from the same queue.)
   [[nodiscard]] std::vector<T> get_many(std::size_t most) const {
     queue_status why{};
     auto all = take_many(most, never, true, why);
@@ -15619,26 +16420,60 @@ class gets_from_queue {
  private:
   friend struct wait_access;
   /// For wait_any. `ask`: also whether anybody is left who can put.
-  [[nodiscard]] bool wait_is_over(bool ask) const { return queue().core().has_any() || (ask && queue().asker()()); }
-  [[nodiscard]] auto announce_wait() const { return queue().core().getters().announce(); }
+  [[nodiscard]] bool wait_is_over(bool ask) const {
+    auto core = queue().core();
+    if (core.has_any()) return true;
+    if (!ask) return false;
+    core.ask_after_holders();
+    return core.has_any_or_end() || queue().asker()();
+  }
+  [[nodiscard]] auto announce_wait() const {
+    auto const core = queue().core();
+    auto const how = core.getters().announce();
+    core.fence_getters();
+    return how;
+  }
 
   template <class U>
   using view_type = queue_view<typename elements_of<U>::type, Queue>;
 
   [[nodiscard]] Queue const& queue() const noexcept { return static_cast<Queue const&>(*this); }
 
+  /// Plain values, as they lie in memory; `wrong`: one of another size was among them.
+  template <class Take>
+  static auto plain(bool& wrong, Take&& take) {
+    return [&wrong, &take](std::span<std::byte const> message) {
+      T value{};
+      if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&value), message.data(), sizeof(T));
+      else wrong = true;
+      take(value);
+    };
+  }
+  static void check_sizes(bool wrong) {
+    if (wrong) throw decode_error("a message has another size than the type of its queue", 0);
+  }
+
   T take(time_point deadline, bool wait) const {
+    if constexpr (copied_whole<T> && std::default_initializable<T>) {
+      bool wrong = false;
+      T got{};
+      auto const keep = [&](T const& value) { got = value; };
+      if (queue().core().template get_as_favourite<sizeof(T)>(1, plain(wrong, keep)) != 0) {
+        check_sizes(wrong);
+        return got;
+      }
+    }
     message_buffer message;
     large_one large{queue(), {}};
     raise(queue().core().get(message, large.hold, queue().me(), deadline, wait, queue().asker()));
-    return from_bytes<T>(large.bytes(message));
+    return large.read(message);
   }
   std::optional<T> take_optional(time_point deadline, bool wait, queue_status& why) const {
     message_buffer message;
     large_one large{queue(), {}};
     why = queue().core().get(message, large.hold, queue().me(), deadline, wait, queue().asker());
     if (why != queue_status::success) return std::nullopt;
-    return std::optional<T>(from_bytes<T>(large.bytes(message)));
+    return std::optional<T>(large.read(message));
   }
   /// A message that is decoded where it lies.
   struct large_one {
@@ -15647,45 +16482,68 @@ class gets_from_queue {
     ~large_one() {
       if (hold.block != 0) queue.core().done(hold);
     }
-    [[nodiscard]] std::span<std::byte const> bytes(message_buffer const& small) const {
-      return hold.block != 0 ? queue.core().bytes(hold) : small.view();
+    [[nodiscard]] T read(message_buffer const& small) {
+      if (hold.block == 0) return from_bytes<T>(small.view());
+      reader in(queue.core().bytes(hold));
+      try {
+        T value = decode<T>(in);
+        in.expect_end();
+        return value;
+      } catch (std::bad_alloc const&) {
+        if constexpr (!requires { queue.plain_core(); }) {  // as with a view
+          if (!in.has_handles()) {
+            queue.core().give_back(hold);
+            hold.block = 0;
+          }
+        }
+        throw;
+      }
     }
   };
   std::vector<T> take_many(std::size_t most, time_point deadline, bool wait, queue_status& why) const {
-    std::vector<std::byte> bytes;
-    std::vector<std::size_t> ends;
     std::vector<T> all;
     if (most == 0) return all;
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
-      bool other_size = false;
+      bool wrong = false;
       all.reserve(std::min<std::size_t>(most, 64));
-      why = queue().core().get_many(
-          most,
-          [&](std::span<std::byte const> message) {
-            T value{};
-            if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&value), message.data(), sizeof(T));
-            else other_size = true;
-            all.push_back(value);
-          },
-          deadline, wait, queue().asker());
-      if (other_size) throw decode_error("a message has another size than the type of its queue", 0);
+      auto const keep = [&](T const& value) { all.push_back(value); };
+      why = queue().core().template get_many<sizeof(T)>(most, plain(wrong, keep), deadline, wait, queue().asker());
+      check_sizes(wrong);
       return all;
     }
-    why = queue().core().get_many(
-        most,
-        [&](std::span<std::byte const> message) {
-          bytes.insert(bytes.end(), message.begin(), message.end());
-          ends.push_back(bytes.size());
-        },
-        deadline, wait, queue().asker());
-    if (why != queue_status::success) return all;
-    all.reserve(ends.size());
-    std::size_t at = 0;
-    for (auto const end : ends) {
-      all.push_back(from_bytes<T>(std::span<std::byte const>(bytes).subspan(at, end - at)));
-      at = end;
+    for (;;) {
+      bool refused = false;
+      try {
+        why = queue().core().get_many(
+            most,
+            [&](std::span<std::byte const> message) {
+              try {
+                reader in(message);
+                in.without_handles();  // what it took over would be gone if the message is then not taken
+                T value = decode<T>(in);
+                in.expect_end();
+                all.push_back(std::move(value));
+              } catch (std::bad_alloc const&) {
+                refused = !all.empty();
+                throw;
+              } catch (...) {
+                refused = true;
+                throw;
+              }
+            },
+            deadline, wait, queue().asker());
+        return all;
+      } catch (...) {
+        if (!refused) throw;
+      }
+      // Nothing was taken. So those before it, if there are any; else it alone.
+      most = all.size();
+      all.clear();
+      if (most == 0) {
+        if (auto one = take_optional(deadline, wait, why)) all.push_back(std::move(*one));
+        return all;
+      }
     }
-    return all;
   }
   template <class Held>
   std::optional<Held> take_held(time_point deadline, bool wait, bool view, bool or_throw) const {
@@ -15765,8 +16623,6 @@ inline constexpr int version_minor = 1;
 inline constexpr int version_patch = 0;
 
 }  // namespace polyproc::inline v0_1
-
-#include <system_error>
 
 namespace polyproc::inline v0_1 {
 
@@ -16040,6 +16896,7 @@ class queue_link {
 
   queue_link(attachment_ref<Backend> block, bool can_put) : block_(std::move(block)), can_put_(can_put) {
     process_.store(Backend::process_self(), std::memory_order_relaxed);
+    Backend::prepare_light_fences();
     std::scoped_lock hold{registry().lock};
     if (can_put_) place_ = core().users().enter(process());
     next_ = registry().first;
@@ -16080,6 +16937,22 @@ class queue_link {
     core_type(memory, family_store<Backend>(offset)).users().arrive();
   }
 
+  /// A handle is under way, in a message that is not put yet. The writer has a handle of its own as long as that is so, so that
+  /// this has its place.
+  void begin_to_send() noexcept {
+    add_handle();
+    bool const noted = unsent_.fetch_add(1, std::memory_order_relaxed) < queue_users<Backend>::most_unsent && ours_;
+    core().users().send(noted ? place_ : queue_users<Backend>::none);
+  }
+  static void end_sending(std::uint64_t link) noexcept {
+    auto* const one = reinterpret_cast<queue_link*>(static_cast<std::uintptr_t>(link));
+    // In the copy of a process the writer is a copy, too, and has counted nothing.
+    if (one->unsent_.load(std::memory_order_relaxed) != 0 &&
+        one->unsent_.fetch_sub(1, std::memory_order_relaxed) <= queue_users<Backend>::most_unsent && one->ours_)
+      one->core().users().end_sending(one->place_);
+    one->drop_handle();
+  }
+
   void add_handle() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
   void drop_handle() noexcept {
     if (handles_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
@@ -16105,6 +16978,7 @@ class queue_link {
     std::construct_at(&registry().lock);
     for (auto* one = registry().first; one != nullptr; one = one->next_) {
       one->process_.store(0, std::memory_order_relaxed);
+      one->unsent_.store(0, std::memory_order_relaxed);
       one->ours_ = false;
     }
   }
@@ -16156,6 +17030,7 @@ class queue_link {
   std::atomic<std::uint64_t> process_{0};
   alignas(64) mutable std::atomic<std::uint64_t> known_puts_{0};
   std::atomic<std::uint32_t> handles_{1};
+  std::atomic<std::uint32_t> unsent_{0};  // by this process, since it is one
   queue_link* next_ = nullptr;
   queue_link* previous_ = nullptr;
 };
@@ -16208,9 +17083,11 @@ struct queue_handle_codec {
     out.must_stay_in_family(H::handle_name);
     auto const& block = handle.link_->block();
     if (H::can_put) {
-      handle.link_->core().users().send();
-      if (out.is_for_start()) handle.link_->lend();
-      out.on_discard(&queue_link<Backend>::came_back, block->offset());
+      auto& link = *handle.link_.operator->();
+      out.on_discard_and_settled(&queue_link<Backend>::came_back, block->offset(), &queue_link<Backend>::end_sending,
+                                 reinterpret_cast<std::uintptr_t>(&link));
+      link.begin_to_send();
+      if (out.is_for_start()) link.lend();
     }
     block->hold_for_message();
     out.on_discard(&attachment<Backend>::release_message, block->offset());
@@ -17072,7 +17949,8 @@ class basic_listener {
     return accepted<To, From>(detail::deadline_at<Backend>(when));
   }
 
-  /// Any client, with whatever program: just bytes, without key or handshake.
+  /// Any client, with whatever program: just bytes, without key or handshake. One that broke its connection before it was
+  /// accepted may never be seen here: some systems forget it.
   [[nodiscard]] basic_stream<Backend> accept_stream() { return std::move(*any(never)); }
   template <class Rep, class Period>
   [[nodiscard]] std::optional<basic_stream<Backend>> accept_stream_for(std::chrono::duration<Rep, Period> wait) {
@@ -17232,7 +18110,9 @@ using listener = basic_listener<>;
 
 /// A connection to a listener that does accept<From, To>() there: `To` go to it, `From` come from it. Throws
 /// authentication_error when the keys differ, connection_error when the types do (or what answers is no polyproc),
-/// timeout_error, std::system_error (connection_refused, no_such_file_or_directory: nobody listens).
+/// timeout_error, std::system_error (connection_refused, no_such_file_or_directory: nobody listens). A host with several
+/// addresses is tried at one after the other, each for its share of the time that is left. The time does not bound how long
+/// the system takes to find the addresses of a name (an address instead of a name needs no time).
 template <class To, class From = To, backend Backend = native_backend>
 [[nodiscard]] basic_connection<To, From, Backend> connect(endpoint const& where, connect_options const& options = {}) {
   auto const key = detail::key_for<Backend>(where, options.authkey, options.authenticate);
@@ -17245,7 +18125,8 @@ template <class To, class From = To, backend Backend = native_backend>
   return basic_connection<To, From, Backend>(std::move(over), options.max_message);
 }
 
-/// A connection without key or handshake, to whatever program listens there. Throws timeout_error, std::system_error.
+/// A connection without key or handshake, to whatever program listens there. Throws timeout_error, std::system_error. Of
+/// hosts and time as for connect.
 template <backend Backend = native_backend>
 [[nodiscard]] basic_stream<Backend> connect_stream(endpoint const& where,
                                                    std::chrono::milliseconds timeout = std::chrono::seconds{30}) {
@@ -17884,8 +18765,10 @@ class puts_into_local_queue {
   }
   void put_nowait(T&& value) const { raise(core().put(std::move(value), never, false)); }
 
-  /// Puts all of them in their order, waiting for room; cheaper than one by one. Others may put in between. Throws as put;
-  /// those before are put then. Values that a range of rvalues (std::move_iterator) names are moved.
+  /// Puts all of them in their order, waiting for room; cheaper than one by one. Others may put in between. Throws as put, and
+  /// what the range or a copy throws; those before are put then. Values that a range of rvalues (std::move_iterator) names are
+  /// moved out of it some at a time, up to 64: when the queue is closed while they wait for room those are gone, and none is
+  /// moved when it was closed before.
   template <std::ranges::input_range Range>
     requires std::convertible_to<std::ranges::range_reference_t<Range>, T>
   void put_many(Range&& values) const {
@@ -17893,13 +18776,20 @@ class puts_into_local_queue {
     auto from = std::ranges::begin(values);
     auto const end = std::ranges::end(values);
     while (from != end) {
+      if (core().closed()) throw queue_closed();
       std::size_t ready = 0;
-      for (; ready < batch.size() && from != end; ++from, ++ready) batch[ready].emplace(*from);
+      std::exception_ptr failed;
+      try {
+        for (; ready < batch.size() && from != end; ++from, ++ready) batch[ready].emplace(*from);
+      } catch (...) {
+        failed = std::current_exception();  // those before it are put first
+      }
       for (std::size_t at = 0; at < ready;) {
         std::size_t done = 0;
         raise(core().put_some(std::span(batch).subspan(at, ready - at), done));
         at += done;
       }
+      if (failed) std::rethrow_exception(failed);
     }
   }
 
@@ -18307,6 +19197,29 @@ using local_lease = basic_local_lease<T>;
 
 /// A queue with a name, for programs that do not come from one family.
 
+// ---- polyproc/channel/process_identity.hpp
+
+/// Who the calling process is, for those who need it with every operation.
+
+namespace polyproc::inline v0_1::detail {
+
+/// Of the calling process; the system is asked once.
+template <backend Backend>
+std::uint64_t process_identity() {
+  static std::atomic<std::uint64_t> known{0};
+  if (auto const id = known.load(std::memory_order_relaxed); id != 0) return id;
+  static bool const watching = [] {
+    Backend::at_fork_child([] { known.store(0, std::memory_order_relaxed); });
+    return true;
+  }();
+  (void)watching;
+  auto const id = Backend::process_self();
+  known.store(id, std::memory_order_relaxed);
+  return id;
+}
+
+}  // namespace polyproc::inline v0_1::detail
+
 // ---- polyproc/memory/shared.hpp
 
 /// One object that every process sees.
@@ -18662,7 +19575,9 @@ class basic_named_queue : public detail::puts_into_queue<basic_named_queue<T, Ba
     std::uint64_t memory;
   };
 
-  explicit basic_named_queue(detail::attachment_ref<Backend> block) noexcept : block_(std::move(block)) {}
+  explicit basic_named_queue(detail::attachment_ref<Backend> block) noexcept : block_(std::move(block)) {
+    Backend::prepare_light_fences();
+  }
 
   static constexpr bool writable = true;
   static constexpr bool for_strangers = true;
@@ -18695,7 +19610,7 @@ class basic_named_queue : public detail::puts_into_queue<basic_named_queue<T, Ba
     return core_type(at, store(at + core_type::bytes_for(own_chunk), memory()));
   }
   [[nodiscard]] detail::never_alone asker() const noexcept { return {}; }
-  [[nodiscard]] std::uint64_t me() const noexcept { return Backend::process_self(); }
+  [[nodiscard]] std::uint64_t me() const noexcept { return detail::process_identity<Backend>(); }
 
   detail::attachment_ref<Backend> block_;
 };
@@ -18729,10 +19644,22 @@ using named_queue = basic_named_queue<T>;
 ///   held --(codec writes)--> under way --(the object ends)--> orphaned      under way, orphaned --(codec reads)--> held
 ///   under way --(not sent after all)--> held                                orphaned --(never read)--> closed
 ///   held --(close, end of the object; anybody who finds the owner dead)--> closed
+///   under way, orphaned --(anybody who finds the owner dead, and the message not sent)--> closed
 ///
 /// Each arrow is one atomic step of the one named; closing an end closes the queue as well, in a second step, and who finds
-/// an end closed and the queue not does it again. A process that dies holding an end leaves it held by a dead owner: the other
-/// side finds out when it has to wait.
+/// an end closed and the queue not does it again.
+///
+/// `unsent`, beside them, is the turn of an owner who has written the end into a message and does not yet know that it was put
+/// (he may wait for room). He sets it before the end is under way, and takes it back when the message was put; of any other
+/// turn it says nothing.
+///
+/// What a death leaves, which the other side finds out when it has to wait:
+///   an owner's            an end held by a dead owner: closed
+///   an owner's, while he puts the message, or after it can be seen but before he has noted that
+///                         an end under way from a dead owner, and unsent: closed, unless its reader comes first (one who
+///                         comes later finds that it was closed on its way)
+///   a reader's, after the message was taken and before it has the end
+///                         an end under way that nobody will read: not closed
 
 // ---- polyproc/channel/doorbell.hpp
 
@@ -18833,21 +19760,6 @@ class doorbell {
 
 namespace polyproc::inline v0_1::detail {
 
-/// Of the calling process; the system is asked once.
-template <backend Backend>
-std::uint64_t process_identity() {
-  static std::atomic<std::uint64_t> known{0};
-  if (auto const id = known.load(std::memory_order_relaxed); id != 0) return id;
-  static bool const watching = [] {
-    Backend::at_fork_child([] { known.store(0, std::memory_order_relaxed); });
-    return true;
-  }();
-  (void)watching;
-  auto const id = Backend::process_self();
-  known.store(id, std::memory_order_relaxed);
-  return id;
-}
-
 template <backend Backend>
 class pipe_half {
   using core_type = queue_core<Backend>;
@@ -18929,7 +19841,8 @@ class pipe_half {
 
   // --- the reader's
 
-  /// use(bytes) is called with a message. closed: the end of file.
+  /// use(reader) is called with a message. closed: the end of file. A large message for which use has no memory goes back,
+  /// unless what came with it was taken over.
   template <class Use>
   queue_status get(time_point deadline, bool wait, Use&& use_it) {
     use("recv");
@@ -18938,17 +19851,28 @@ class pipe_half {
     auto q = core();
     auto const status = q.get(small, large, owner_, deadline, wait, other_is_gone{this});
     if (status != queue_status::success) return status;
-    answer();
+    struct answering {
+      pipe_half& half;
+      ~answering() { half.answer(); }
+    } const at_last{*this};
     if (large.block == 0) {
-      use_it(small.view());
+      reader in(small.view());
+      use_it(in);
       return status;
     }
     struct guard {
       core_type& q;
       queue_hold& hold;
-      ~guard() { q.done(hold); }
-    } const until_used{q, large};
-    use_it(q.bytes(large));
+      bool back = false;
+      ~guard() { back ? q.give_back(hold) : q.done(hold); }
+    } until_used{q, large};
+    reader in(q.bytes(large));
+    try {
+      use_it(in);
+    } catch (std::bad_alloc const&) {
+      until_used.back = !in.has_handles();
+      throw;
+    }
     return status;
   }
   std::optional<std::vector<std::byte>> get_bytes(std::size_t limit) {
@@ -18990,11 +19914,11 @@ class pipe_half {
           [block = block_, side = side_](std::atomic<bool> const& stop) {
             pace<Backend> looking{idle_recheck};
             pipe_half const view(block, side, 0, 0);  // nobody's: it only looks
-            auto const q = view.core();
+            auto q = view.core();
             auto const over = [&] { return q.has_any() || stop.load(); };
             using slept = typename sleepers<Backend, waiting::adaptive>::slept;
-            if (q.getters().sleep(never, looking, over) == slept::long_) (void)other_is_gone{&view}();
-            return q.has_any();
+            if (q.getters().sleep(never, looking, over, [&] { q.fence_getters(); }) == slept::long_) (void)other_is_gone{&view}();
+            return q.has_any_or_end();
           },
           [block = block_, side = side_] { pipe_half(block, side, 0, 0).core().wake_getters(); });
     }
@@ -19008,7 +19932,9 @@ class pipe_half {
     if (!own())
       throw std::logic_error("polyproc: an end of a pipe that is not here any more (closed, moved from, or already sent to "
                              "somebody) cannot be sent");
-    out.on_discard_of_owned(&not_sent, block_->offset() | side_);  // does nothing before the next line
+    out.on_discard_of_owned(&not_sent, block_->offset() | side_);  // this and the next do nothing before the end is under way
+    out.on_settled(&sent_or_not, block_->offset() | side_);
+    mine().unsent.store(turn_);
     mine().who.store(owner_ << 2 | under_way);
     block_->hold_for_message();
     out.on_discard(&attachment<Backend>::release_message, block_->offset());
@@ -19021,13 +19947,17 @@ class pipe_half {
     in.must_come_from_family(what_it_is);
     attachment_ref<Backend> block(attachment<Backend>::adopt(offset, fingerprint, layout, what_it_is));
     auto& end = end_of(block->contents(), side);
-    auto const who = end.who.load();
-    if ((who & 3) != under_way && (who & 3) != orphaned)
-      throw handle_error("polyproc: an end of a pipe arrived that somebody else has, or that was closed on its way");
+    auto who = end.who.load();
+    auto const in_message = [&] {
+      if ((who & 3) != under_way && (who & 3) != orphaned)
+        throw handle_error("polyproc: an end of a pipe arrived that somebody else has, or that was closed on its way");
+    };
+    in_message();
     auto const me = process_identity<Backend>();
     auto const turn = end.turn.load() + 1;
+    // First the turn: from there on the old owner's mark says nothing, and he is not asked after any more.
     end.turn.store(turn);
-    end.who.store(me << 2 | held);
+    while (!end.who.compare_exchange_strong(who, me << 2 | held)) in_message();
     return pipe_half(std::move(block), side, me, turn);
   }
 
@@ -19048,9 +19978,15 @@ class pipe_half {
   }
   [[nodiscard]] bool wait_is_over(bool ask) const {
     use("wait_any");
-    return core().has_any() || (ask && other_is_gone{this}());
+    auto q = core();
+    return q.has_any() || (ask && (q.has_any_or_end() || other_is_gone{this}()));
   }
-  [[nodiscard]] auto announce_wait() const noexcept { return core().getters().announce(); }
+  [[nodiscard]] auto announce_wait() const noexcept {
+    auto const q = core();
+    auto const how = q.getters().announce();
+    q.fence_getters();
+    return how;
+  }
 
  private:
   template <class T>
@@ -19059,12 +19995,15 @@ class pipe_half {
   struct alignas(64) end_state {
     atomic<std::uint64_t> who;
     atomic<std::uint32_t> turn;
+    atomic<std::uint32_t> unsent;
   };
   static constexpr std::uint64_t layout = core_type::layout ^ 0x1000;
   static constexpr char const* what_it_is = "pipe";
 
   pipe_half(attachment_ref<Backend> block, unsigned side, std::uint64_t owner, std::uint32_t turn) noexcept
-      : block_(std::move(block)), side_(side), owner_(owner), turn_(turn) {}
+      : block_(std::move(block)), side_(side), owner_(owner), turn_(turn) {
+    Backend::prepare_light_fences();
+  }
 
   static end_state& end_of(std::byte* contents, unsigned side) noexcept {
     return reinterpret_cast<end_state*>(contents + core_type::bytes_for(core_type::chunk_for(messages)))[side];
@@ -19115,7 +20054,7 @@ class pipe_half {
   /// A message with an end was not sent, or will not be read.
   static void not_sent(std::uint64_t place) noexcept {
     auto const offset = place & ~std::uint64_t{63};
-    auto* const contents = arena<Backend>::at(offset, shared_block_header) + shared_block_header;
+    auto* const contents = contents_at(place);
     auto& end = end_of(contents, static_cast<unsigned>(place & 1));
     auto who = end.who.load();
     while ((who & 3) == under_way || (who & 3) == orphaned) {
@@ -19126,6 +20065,19 @@ class pipe_half {
     }
   }
 
+  /// The message with an end that this process wrote was sent, or will not be.
+  static void sent_or_not(std::uint64_t place) noexcept {
+    auto& end = end_of(contents_at(place), static_cast<unsigned>(place & 1));
+    auto turn = end.unsent.load();
+    auto const who = end.who.load();
+    // If somebody has read it, the mark may be his by now.
+    if (who >> 2 == process_identity<Backend>() && ((who & 3) == under_way || (who & 3) == orphaned))
+      end.unsent.compare_exchange_strong(turn, 0);
+  }
+  static std::byte* contents_at(std::uint64_t place) noexcept {
+    return arena<Backend>::at(place & ~std::uint64_t{63}, shared_block_header) + shared_block_header;
+  }
+
   struct other_is_gone {
     pipe_half const* half;
     bool operator()() const noexcept {
@@ -19133,7 +20085,8 @@ class pipe_half {
       for (bool again = true;; again = false) {
         auto who = other.who.load();
         if ((who & 3) == closed) break;
-        if ((who & 3) == held && !Backend::alive(who >> 2)) {
+        // (An owner who has died sets no mark any more; it counts if it is of the turn in which the end is still under way.)
+        if (((who & 3) == held || other.unsent.load() == other.turn.load()) && !Backend::alive(who >> 2)) {
           if (other.who.compare_exchange_strong(who, closed)) break;
           continue;
         }
@@ -19226,7 +20179,8 @@ class basic_pipe_reader {
  public:
   using value_type = T;
 
-  /// Waits. Nothing at the end of file: the other end is closed or its owner dead, and what was sent was received.
+  /// Waits. Nothing at the end of file: the other end is closed or its owner dead, and what was sent was received. What
+  /// cannot be decoded is an exception, and gone; where that is std::bad_alloc, a large message without handles is still there.
   [[nodiscard]] std::optional<T> recv() { return take(never, true); }
   /// Nothing also when the deadline came first; `why` tells (closed: end of file, timeout, success).
   template <class Rep, class Period>
@@ -19284,7 +20238,10 @@ class basic_pipe_reader {
 
   std::optional<T> take(time_point deadline, bool wait, queue_status* why = nullptr) {
     std::optional<T> value;
-    auto const status = half_.get(deadline, wait, [&](std::span<std::byte const> bytes) { value.emplace(from_bytes<T>(bytes)); });
+    auto const status = half_.get(deadline, wait, [&](reader& in) {
+      value.emplace(decode<T>(in));
+      in.expect_end();
+    });
     if (why != nullptr) *why = status;
     return value;
   }
@@ -20411,7 +21368,8 @@ class callback {
 ///
 /// Written by                          what                                            published by
 /// the parent, before the start        name, creator, the work                         the start itself
-/// the child, at its beginning         identity (where only it can know), begun        a release store of each
+/// the child, at its beginning         identity (where only it can know), begun,       a release store of each
+///                                     call_begun, work_read
 /// the child, at its end               its last words (an uncaught exception)          a release store of report_size
 /// whoever takes its status (parent)   status                                          a release store of ended
 ///
@@ -20731,7 +21689,8 @@ struct child_record {
   std::int32_t signal;
   std::uint32_t core;
   std::uint32_t raw;
-  atomic<std::uint32_t> work_read;  // all of it: what it held is the child's
+  atomic<std::uint32_t> call_begun;  // the target and its arguments are being read: what they hold becomes the child's
+  atomic<std::uint32_t> work_read;   // all of it: what it held is the child's
   std::uint32_t name_size;
   char name[longest_name];
   std::byte bytes[room];
@@ -20876,6 +21835,7 @@ struct own_state {
   own_facts told;
   bool initialised = false;  // polyproc::init was called
   bool by_fork = false;      // exit handlers and static objects are copies of the parent's
+  bool by_fork_flushed = false;  // and no stream's buffer holds anything of the parent's
   std::uint64_t record = 0;  // offset of our own
 };
 inline own_state& own() noexcept {
@@ -20907,6 +21867,21 @@ void log(log_level level, std::string const& what) {
 }  // namespace polyproc::inline v0_1
 
 namespace polyproc::inline v0_1::detail {
+
+/// A callback; what it lets out goes to stderr.
+template <backend Backend, class Call>
+void guarded_run(Call&& call) noexcept {
+  try {
+    call();
+  } catch (...) {
+    try {
+      auto const said = describe(std::current_exception());
+      Backend::write_stderr("polyproc: a callback let out an uncaught " + said.type + ": " + said.what +
+                            "; the other callbacks run on\n");
+    } catch (...) {  // no memory to say it with
+    }
+  }
+}
 
 /// Owned by the process object, the list below, and whoever is waiting right now. All functions may be called from any
 /// number of threads at once. The system's handles stay open until the last waiter has left, and its number is not given
@@ -20983,9 +21958,21 @@ class child_control {
     return true;
   }
 
+  /// Requests that would be lost, or lead to the loss of a later one, if they came before the child's work begins.
+  [[nodiscard]] static bool goes_to_its_work(child_request what) noexcept {
+    return what != child_request::kill && what != child_request::resume;
+  }
+  /// Until the child's work begins or it has ended, two seconds at most: somebody else may have stopped it.
+  void await_begin() {
+    if (!served_) return;
+    auto const deadline = Backend::now() + std::chrono::seconds{2};
+    while (record_->begun.load(std::memory_order_acquire) == 0 && Backend::now() < deadline && !wait(time_point{}))
+      Backend::yield();
+  }
+
   bool ask(child_request what) {
     if (!ours()) return false;
-    if (what == child_request::interrupt || what == child_request::terminate) await_begin();
+    if (goes_to_its_work(what)) await_begin();
     // Whoever asks again and again must not keep the lock from the one who wants to take the status.
     if (seen_to_end_.load(std::memory_order_relaxed)) return false;
     std::scoped_lock hold{lock_};
@@ -21052,7 +22039,7 @@ class child_control {
         return;
       }
     }
-    call(status());
+    guarded_run<Backend>([&] { call(status()); });
   }
   /// True for the first one who asks: who is to watch for its end.
   [[nodiscard]] bool must_be_watched() {
@@ -21086,8 +22073,10 @@ class child_control {
       if (group_ && !detached()) Backend::kill_group(child_);
       auto const taken = Backend::reap(child_);
       // What was sent with its work and never read has nobody any more. (One that was killed half-way through had taken over
-      // some of it, which its death does not let go of: so all the same.)
-      bool const unread = taken.kind != end_kind::code && record_->work_read.load(std::memory_order_acquire) == 0;
+      // some of it, which its death does not let go of: so all the same. One that ended by a code half-way through has let
+      // go of that part itself.)
+      bool const all_there = taken.kind != end_kind::code || record_->call_begun.load(std::memory_order_acquire) == 0;
+      bool const unread = all_there && record_->work_read.load(std::memory_order_acquire) == 0;
       for (auto const& h : work_holds_)
         if (unread) h.give_back(h.what);
       work_holds_.clear();
@@ -21100,14 +22089,6 @@ class child_control {
     }
     if (done_ && waiting_ == 0) Backend::release(child_);
     return done_;
-  }
-
-  /// Until the child's work begins, two seconds at most.
-  void await_begin() {
-    if (!served_) return;
-    auto const deadline = Backend::now() + std::chrono::seconds{2};
-    while (record_->begun.load(std::memory_order_acquire) == 0 && Backend::now() < deadline && !wait(time_point{}))
-      Backend::yield();
   }
 
   mutable std::mutex lock_;
@@ -21243,7 +22224,7 @@ class child_list {
       each(false, [](control& child) { child.wait(never); });
       for (bool const daemons : {true, false})
         each(daemons, [](control& child) {
-          for (auto& call : child.take_callbacks()) call(child.status());
+          for (auto& call : child.take_callbacks()) guarded_run<Backend>([&] { call(child.status()); });
         });
     } catch (...) {  // no memory: nothing sensible is left to do about a child at exit
     }
@@ -21422,7 +22403,7 @@ class dispatcher {
         auto call = std::move(calls_.front());
         calls_.pop_front();
         hold.unlock();
-        guarded_run(call);
+        guarded_run<Backend>(call);
         hold.lock();
       }
       auto const children = watched_;
@@ -21479,20 +22460,7 @@ class dispatcher {
   }
 
   static void run_callbacks(control& child) noexcept {
-    for (auto& call : child.take_callbacks()) guarded_run([&] { call(child.status()); });
-  }
-  template <class Call>
-  static void guarded_run(Call&& call) noexcept {
-    try {
-      call();
-    } catch (...) {
-      auto const said = describe(std::current_exception());
-      try {
-        Backend::write_stderr("polyproc: a callback let out an uncaught " + said.type + ": " + said.what +
-                              "; the other callbacks run on\n");
-      } catch (...) {
-      }
-    }
+    for (auto& call : child.take_callbacks()) guarded_run<Backend>([&] { call(child.status()); });
   }
 
   std::mutex lock_;
@@ -21855,12 +22823,34 @@ bool parent_lives() noexcept {
   return Backend::alive(facts().parent_identity);
 }
 
+/// Writes what stands in the buffers of streams. To flush all of them is to lock all of them, and one from which another
+/// thread reads is locked until something comes: so all only where the system tells that there is no other thread, else the
+/// two that every program has. Whether it was all.
+template <backend Backend>
+bool flush_streams() noexcept {
+  if constexpr (requires { Backend::is_only_thread(); }) {
+    if (Backend::is_only_thread()) {
+      std::fflush(nullptr);
+      return true;
+    }
+  }
+  std::fflush(stdout);
+  std::fflush(stderr);
+  return false;
+}
+
 /// The orderly end of a child: daemons are ended, other children waited for, what stands in buffers is written, holds on
 /// shared things are let go.
 template <backend Backend>
 void end_work() noexcept {
   child_list<Backend>::at_exit();
-  std::fflush(nullptr);
+  if (own().by_fork && !own().by_fork_flushed) {
+    // The other streams may hold copies of what is the parent's to write.
+    std::fflush(stdout);
+    std::fflush(stderr);
+  } else {
+    flush_streams<Backend>();  // what is left is written by std::exit, which comes next
+  }
   attachment<Backend>::let_all_go();
   // The hold that counts for us is let go by our parent, who knows when we write no more; if it has gone, by us.
   auto const offset = std::exchange(own().record, 0);
@@ -21882,8 +22872,11 @@ template <backend Backend>
     facts() = decode<own_facts>(in);
     process_key<Backend>() = facts().key;
     enter_surroundings<Backend>(decode<surroundings>(in));
+    auto* const call = read_function<Backend, trampoline>(in);
+    // What fails before this line has taken over nothing of what the work holds.
+    record->call_begun.store(1, std::memory_order_release);
     writer result;
-    run_call<Backend>(in, result);
+    call(in, result);
   });
   std::exit(ended_with);
 }
@@ -21919,6 +22912,7 @@ void rehearse() noexcept {
 template <backend Backend = native_backend>
 void init(int argc, char** argv) {
   Backend::prepare();
+  Backend::prepare_light_fences();  // takes no time as long as there are no other threads
   detail::own().initialised = true;
   std::optional<std::uint64_t> work;
   if constexpr (requires { Backend::rehearsal = nullptr; }) Backend::rehearsal = &detail::rehearse<Backend>;
@@ -21996,6 +22990,7 @@ class basic_process_ref {
     auto there = open();
     if (!there) return false;
     closer const last{*there};
+    if (control::goes_to_its_work(what)) await_begin(*there);
     return Backend::ask(*there, what);
   }
 
@@ -22065,9 +23060,20 @@ class basic_process_ref {
     return identity_ != 0 || !record_ ? identity_ : record().identity.load(std::memory_order_acquire);
   }
 
-  /// 0 when it has ended. Where only the child can tell its identity it is waited for, a second at most.
+  /// What child_control::await_begin does, in a process that is not the parent.
+  void await_begin(typename Backend::child const& there) const {
+    if constexpr (Backend::has_server) {
+      if (!record_) return;
+      auto const deadline = Backend::now() + std::chrono::seconds{2};
+      while (record().begun.load(std::memory_order_acquire) == 0 && Backend::now() < deadline &&
+             !Backend::await_end(there, time_point{}))
+        std::this_thread::sleep_for(std::chrono::microseconds{200});
+    }
+  }
+
+  /// 0 when it has ended. Where only the child can tell its identity it is waited for, two seconds at most.
   [[nodiscard]] std::uint64_t await_identity() const {
-    auto const deadline = Backend::now() + std::chrono::seconds{1};
+    auto const deadline = Backend::now() + std::chrono::seconds{2};
     while (!known_ended()) {
       if (auto const known = identity(); known != 0) return known;
       if (Backend::now() >= deadline || !Backend::alive(record().creator)) break;
@@ -22289,8 +23295,8 @@ struct process_options {
   std::chrono::milliseconds grace = std::chrono::seconds{1};
   /// For targets that travel; one that captures can only be forked.
   start_method start = start_method::automatic;
-  /// A process group (Windows: job) of its own, which lives no longer than this process: when its end is noticed, all that
-  /// is left in the group is ended. kill_tree() finds everything. Ctrl-C at a terminal does not reach it.
+  /// A process group (Windows: job) of its own, which lives no longer than the child that leads it: when that child's end is
+  /// noticed here, all that is left in the group is ended. kill_tree() finds everything. Ctrl-C at a terminal does not reach it.
   bool group = false;
   /// Ctrl-C at the terminal does nothing to it: only this process decides.
   bool ignore_interrupt = false;
@@ -22631,6 +23637,7 @@ class basic_process {
   /// first call.
   [[nodiscard]] typename Backend::handle sentinel() const {
     auto& child = started("sentinel");
+    std::scoped_lock hold{state_->sentinel_lock};
     if (!state_->watching) state_->sentinel = child.watch();
     state_->watching = true;
     return state_->sentinel;
@@ -22653,9 +23660,11 @@ class basic_process {
   }
 
   /// Lets it go on by itself, whatever becomes of this process (a daemon still ends with it). The object holds no process
-  /// then.
+  /// then. Waits until its function is about to begin, two seconds at most: until then a child of the fork server ends with
+  /// this process. So does one that was not detached yet when this process was killed right after start().
   void detach() {
     auto& s = get("detach");
+    if (s.child && !s.options.daemon) s.child->await_begin();
     if (s.child) s.child->detach();
     state_.reset();
   }
@@ -22673,9 +23682,10 @@ class basic_process {
 
   /// What polyproc::fork does.
   static std::optional<basic_process> copy_of_this(process_options options) {
-    if (!options.directory.empty() || !options.environment.empty() || !options.affinity.empty() || options.priority ||
-        options.ignore_interrupt || !options.input.is_default(child_stream::null()) ||
-        !options.output.is_default(child_stream::inherited()) || !options.error.is_default(child_stream::inherited()))
+    if (options.start != start_method::automatic || !options.directory.empty() || !options.environment.empty() ||
+        !options.affinity.empty() || options.priority || options.ignore_interrupt ||
+        !options.input.is_default(child_stream::null()) || !options.output.is_default(child_stream::inherited()) ||
+        !options.error.is_default(child_stream::inherited()))
       throw std::invalid_argument("polyproc: a copy by fork() goes on as it was; of the options only name, daemon, group and "
                                   "grace have a meaning for it");
     auto const& own = detail::own();
@@ -22733,6 +23743,7 @@ class basic_process {
     std::unique_ptr<detail::work<Backend>> work;
     std::shared_ptr<control> child;
     bool worker = false;
+    std::mutex sentinel_lock;  // for the two below: any number of threads may ask
     bool watching = false;
     typename Backend::handle sentinel = Backend::invalid_handle;
 
@@ -22915,7 +23926,7 @@ class basic_process {
   static detail::child_record<Backend>* fork_into(start_type const& start, detail::own_facts const& told, control& child) {
     if constexpr (forking_backend<Backend>) {
       using attached = detail::attachment<Backend>;
-      std::fflush(nullptr);  // what stands in buffers would be written by both
+      bool const flushed = detail::flush_streams<Backend>();  // what stands in buffers would be written by both
       attached::before_fork();
       std::optional<typename Backend::child> made;
       writer::hold_list holds;
@@ -22938,6 +23949,7 @@ class basic_process {
         attached::in_forked_child();
         detail::facts() = told;
         detail::own().by_fork = true;
+        detail::own().by_fork_flushed = flushed;
         return detail::begin_work<Backend>(detail::child_record<Backend>::offset_of(start.work));
       }();
     }
@@ -22998,7 +24010,8 @@ namespace polyproc::inline v0_1 {
 /// started. In the child: nothing; it goes on behind the call with everything as it was, also signals and standard streams,
 /// and ends with its own return from main or this_process::exit. What is shared stays shared; children of the parent are no
 /// children of the child. Of the options name, daemon, group and grace count; with others std::invalid_argument. Throws as
-/// process::start does. Not on Windows.
+/// process::start does. Not on Windows. The buffers of stdout and stderr are written before the copy is made; those of other
+/// streams only where this process has one thread and the system tells so (Linux), otherwise what stands in them is in both.
 template <backend Backend = native_backend>
 [[nodiscard]] std::optional<basic_process<Backend>> fork(process_options options = {}) {
   static_assert(Backend::has_fork,

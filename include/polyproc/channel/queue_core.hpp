@@ -12,7 +12,14 @@
 /// head, and what was written before it means nothing until then.
 ///
 /// Who may write what: the holder of put_lock writes behind the newest message, tail_at, own_serial, and moves tail;
-/// the holder of get_lock writes head_at, moves head, and then head_serial; anybody may set tail's lowest bit.
+/// the holder of get_lock writes head_at, moves head, and then head_serial; anybody may set tail's lowest bit. Each of the
+/// two may have a favourite (sync/biased_lock.hpp), who does the same without the lock, for small messages
+/// (channel/queue_favourite.hpp); its commit of a put is a plain store of tail.
+///
+/// The end. stage goes from open to closing (from then on every put that begins fails) to sealed, by anybody who finds that
+/// no favourite is in the middle of a put: then tail's lowest bit is set, which nobody can overwrite, and only then a get
+/// that finds nothing says closed. A favourite that was in the middle seals when it leaves; one that died there is found
+/// by those who get.
 ///
 /// Chunks. The two of the queue itself are used in turn as long as consumers keep up. Whether one of them is free follows
 /// from numbers alone: it is if the chunk for which it was last used (own_serial) comes before the one in which the
@@ -22,7 +29,7 @@
 /// Holds. A message that is leased, or looked at where it lies, is in a block of its own, and in the table of holds: a word
 /// with holder (a process) and state, the block, the message's number. The entry is made before head moves past the
 /// message, and counts only from then on. States: held (a lease: goes back if its holder dies), viewed (is gone then),
-/// returned, done. The holder changes held to returned or done, viewed to done, and sets `unsettled`, which makes the next
+/// returned, done. The holder changes held and viewed to returned or done, and sets `unsettled`, which makes the next
 /// one who gets look at the table; the holder of get_lock changes what a dead one left, gives a returned message to
 /// somebody (one store), counts those that are left, and frees what is done: first the entry, then the block. Holders are
 /// asked after now and then (first_look), and once more before a get says closed: what the dead leave comes first. What the
@@ -37,7 +44,11 @@
 /// in time.
 ///
 /// Sleeping is that of sync/waiting.hpp: no sleeper is counted anywhere, so none that dies can be missed or waited for.
-/// (Both sides wake all: whoever finds nothing left goes back to sleep.)
+/// (Both sides wake all: whoever finds nothing left goes back to sleep.) A favourite has only a light fence between its
+/// commit and its look for sleepers, so where the other end has one a sleeper makes a heavy one.
+///
+/// Memory that is bounded (a queue with a name). Who finds none left waits until some is freed (frees). So that an empty
+/// queue has all of it for one message, its ends leave a chunk that is a block (leave_block).
 #pragma once
 
 #include <polyproc/channel/census.hpp>
