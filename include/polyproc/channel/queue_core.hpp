@@ -243,12 +243,14 @@ class queue_core {
   /// success, empty, closed; timeout. Throws std::bad_alloc, having taken nothing.
   template <class Alone = never_alone>
   queue_status get(message_buffer& into, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(deadline, wait, alone, copying(into), [&](time_point until) { return take_one(into, nullptr, 0, until); });
+    return get_when_there(deadline, wait, alone, copying(into),
+                          [&](time_point until) { return take_one(into, nullptr, 0, until); });
   }
   /// The same; a large message is not copied but handed over as with hold() to be viewed (`large` has a block then).
   template <class Alone = never_alone>
   queue_status get(message_buffer& into, queue_hold& large, std::uint64_t me, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(deadline, wait, alone, copying(into), [&](time_point until) { return take_one(into, &large, me, until); });
+    return get_when_there(deadline, wait, alone, copying(into),
+                          [&](time_point until) { return take_one(into, &large, me, until); });
   }
   /// At least one and at most `most`: each(bytes) copies each of them, in order, before they are taken. What it throws is
   /// passed on, and nothing is taken.
@@ -264,7 +266,8 @@ class queue_core {
   template <std::size_t Size = 0, class Each>
   std::size_t get_as_favourite(std::size_t most, Each&& each) {
     auto const did =
-        queue_favourite<Backend>::template get<Size>(*head_, [this](auto const& p) { return chunk_at(p); }, most, each, count_, known_puts_);
+        queue_favourite<Backend>::template get<Size>(*head_, [this](auto const& p) { return chunk_at(p); }, most, each, count_,
+                                                     known_puts_);
     if (did.count == 0) return 0;
     if (Store::is_bounded || head_->capacity != unbounded) head_->putters.wake_all();
     return did.count;
@@ -372,8 +375,10 @@ class queue_core {
   [[nodiscard]] std::uint64_t returned() const noexcept {
     auto const taken = head_->head.load() >> 1;
     std::uint64_t count = 0;
-    for (std::uint32_t i = 0; i < head_->hold_top.load(); ++i)
-      count += entry_at(i).word.load() == is_returned && entry_at(i).number.load(std::memory_order_relaxed) <= taken ? 1U : 0U;
+    for (std::uint32_t i = 0; i < head_->hold_top.load(); ++i) {
+      auto const& e = entry_at(i);
+      if (e.word.load() == is_returned && e.number.load(std::memory_order_relaxed) <= taken) ++count;
+    }
     return count;
   }
   [[nodiscard]] bool empty_now() const noexcept {
@@ -487,7 +492,8 @@ class queue_core {
   bool linger() noexcept {
     auto const capacity = head_->capacity;
     auto const enough = std::min<std::uint64_t>(capacity / 2 + 1, 128);
-    for (int looks = 0; looks < lingering<Backend> && capacity - std::min(capacity, waiting()) < enough; ++looks) Backend::yield();
+    auto const room = [&] { return capacity - std::min(capacity, waiting()); };
+    for (int looks = 0; looks < lingering<Backend> && room() < enough; ++looks) Backend::yield();
     return !full();
   }
 
@@ -908,7 +914,8 @@ class queue_core {
 
   [[nodiscard]] hold_entry& entry_at(std::uint32_t i) const {
     if (i < own_holds) return head_->first_holds[i];
-    return reinterpret_cast<hold_entry*>(store_.at(head_->hold_table.load(std::memory_order_acquire), table_bytes))[i - own_holds];
+    auto const table = head_->hold_table.load(std::memory_order_acquire);
+    return reinterpret_cast<hold_entry*>(store_.at(table, table_bytes))[i - own_holds];
   }
   static constexpr std::size_t table_bytes = (most_holds - own_holds) * sizeof(hold_entry);
 
@@ -920,7 +927,8 @@ class queue_core {
         auto const block = store_.allocate(table_bytes, 0, until);
         if (!block) return std::nullopt;
         std::memset(store_.at(*block, table_bytes), 0, table_bytes);
-        head_->hold_table.store(*block, std::memory_order_release);  // one who dies before leaves a block that goes with the queue
+        // One who dies before leaves a block that goes with the queue.
+        head_->hold_table.store(*block, std::memory_order_release);
       }
       if (i >= head_->hold_top.load()) head_->hold_top.store(i + 1);
       if (entry_at(i).word.load() == is_free) return i;

@@ -35,7 +35,7 @@ struct queue_favourite {
       room = h.capacity - ((tail >> 2) - h.seen_taken);
     }
     auto const need = 8 + padded(size);
-    auto const space = at.end - at.at - jump_bytes;
+    auto const space = at.end - at.at - jump_bytes;  // every chunk has room for a jump behind its last record
     auto n = std::min<std::uint64_t>(count, room);
     if (need * n > space) n = space / need;
     if (n == 0 || (tail & 1) != 0) return {};
@@ -90,6 +90,7 @@ struct queue_favourite {
   }
 
  private:
+  /// What another position of the same chunk says of it is right, also if somebody died before its commit.
   /// As few stores as can be, since a processor keeps only so many of them back while it waits for a line that the other side
   /// has; and none that is narrower than the load which follows, because that one would wait until all have gone out.
   static void move_on(queue_position& to, queue_position const& from, std::uint32_t at) noexcept {
