@@ -28,7 +28,13 @@ class writer {
   writer& operator=(writer const&) = delete;
   ~writer() { discard_all(); }
 
-  void bytes(std::span<std::byte const> more) { bytes_.insert(bytes_.end(), more.begin(), more.end()); }
+  void bytes(std::span<std::byte const> more) {
+    if (more.size() > 16) {
+      bytes_.insert(bytes_.end(), more.begin(), more.end());
+      return;
+    }
+    for (auto const b : more) bytes_.push_back(b);
+  }
 
   template <class T>
     requires std::is_arithmetic_v<T>
