@@ -11190,11 +11190,10 @@ class writer {
   ~writer() { discard_all(); }
 
   void bytes(std::span<std::byte const> more) {
-    if (more.size() > 16) {
-      bytes_.insert(bytes_.end(), more.begin(), more.end());
-      return;
-    }
-    for (auto const b : more) bytes_.push_back(b);
+    // Room first: of an insertion that may have to make it, GCC 12 believes that it could write past the old end.
+    if (more.size() > bytes_.capacity() - bytes_.size())
+      bytes_.reserve(std::max(2 * bytes_.capacity(), bytes_.size() + more.size()));
+    bytes_.insert(bytes_.end(), more.begin(), more.end());
   }
 
   template <class T>
