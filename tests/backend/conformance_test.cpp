@@ -885,6 +885,44 @@ void fork_tests() {
 }
 }  // namespace
 
+TEST_CASE("of two who write and then look, one with a light fence between and one with a heavy one, one sees the other") {
+  backend::prepare_light_fences();
+  if (!backend::has_light_fences()) {
+    WARN("this system has no light fences: nobody relies on them then");
+    return;
+  }
+  struct alignas(64) word {
+    std::atomic<int> value{0};
+  };
+  word mine;
+  word its;
+  word turn;
+  word done;
+  std::atomic<int> seen_there{0};
+  constexpr int rounds = 20000;
+  std::thread light([&] {
+    for (int round = 1; round <= rounds; ++round) {
+      while (turn.value.load(std::memory_order_acquire) != round) backend::yield();
+      mine.value.store(round, std::memory_order_relaxed);
+      backend::light_fence();
+      seen_there.store(its.value.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      done.value.store(round, std::memory_order_release);
+    }
+  });
+  int missed = 0;
+  for (int round = 1; round <= rounds; ++round) {
+    turn.value.store(round, std::memory_order_release);
+    for (volatile int wait = round % 50; wait > 0;) wait = wait - 1;
+    its.value.store(round, std::memory_order_relaxed);
+    backend::heavy_fence();
+    auto const seen_here = mine.value.load(std::memory_order_relaxed);
+    while (done.value.load(std::memory_order_acquire) != round) backend::yield();
+    if (seen_here != round && seen_there.load(std::memory_order_relaxed) != round) ++missed;
+  }
+  light.join();
+  CHECK(missed == 0);
+}
+
 TEST_CASE("fork, where there is one") { fork_tests<backend>(); }
 
 int main(int argc, char** argv) {

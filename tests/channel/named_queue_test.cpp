@@ -202,3 +202,58 @@ TEST_CASE_METHOD(tidy, "named_queue: a handle travels, leases go back, processes
     p.join();
   }
 }
+
+TEST_CASE_METHOD(tidy, "named_queue: an empty one has all its memory for one message, whatever has gone through before") {
+  auto const name = fresh_name();
+  removed_at_end const end{name};
+  auto q = texts::create(name, {.memory = 65536});
+  for (int round = 0; round < 3; ++round) {
+    // Small ones until the queue has memory of the store for them, too; then they are taken.
+    std::size_t count = 0;
+    while (q.try_put(std::string(1000, 's'))) ++count;
+    CHECK(count > 64);
+    for (std::size_t i = 0; i < count; ++i) REQUIRE(q.get().size() == 1000);
+    REQUIRE(q.try_put(std::string(65000, 'l')));
+    CHECK(q.get().size() == 65000);
+    CHECK_THROWS_AS(q.put(std::string(65600, 'x')), std::length_error);
+  }
+  CHECK(q.empty());
+}
+
+TEST_CASE_METHOD(tidy, "named_queue: large messages go through one after the other, and none is called too large") {
+  auto const name = fresh_name();
+  removed_at_end const end{name};
+  using bytes = polyproc::named_queue<std::vector<std::string>>;
+  auto q = bytes::create(name, {.memory = 65536});
+  constexpr int count = 300;
+  std::thread producer([&] {
+    for (int i = 0; i < count; ++i) q.put(std::vector<std::string>(1, std::string(50000, static_cast<char>('a' + i % 26))));
+  });
+  for (int i = 0; i < count; ++i) {
+    auto const got = q.get();
+    REQUIRE((got.size() == 1 && got[0].size() == 50000 && got[0][0] == static_cast<char>('a' + i % 26)));
+  }
+  producer.join();
+}
+
+TEST_CASE_METHOD(tidy, "named_queue: a put waits for memory that somebody has reserved or looks at, and goes on when it comes back") {
+  auto const name = fresh_name();
+  removed_at_end const end{name};
+  auto q = texts::create(name, {.memory = 65536});
+  {
+    auto const room = q.reserve(40000);
+    CHECK_FALSE(q.put_for(std::string(40000, 'a'), 20ms));
+  }
+  CHECK(q.put_for(std::string(40000, 'a'), 1s));
+  std::optional<decltype(q.view())> seen(q.view());
+  std::atomic<bool> waits{false};
+  std::thread producer([&] {
+    waits = true;
+    q.put(std::string(40000, 'b'));
+  });
+  while (!waits) std::this_thread::yield();
+  CHECK_FALSE(q.try_get());
+  seen.reset();
+  producer.join();
+  CHECK(q.get() == std::string(40000, 'b'));
+}

@@ -650,3 +650,36 @@ TEST_CASE_METHOD(tidy, "what was reserved by one who was killed is found by thos
   for (int i = 0; i < 40; ++i) (void)q.reserve(1);
   CHECK(arena::used_bytes() == before);
 }
+
+#if !defined(_WIN32)
+TEST_CASE_METHOD(tidy, "one who is stopped while it has the books of memory holds up nobody who gets") {
+  polyproc::queue<std::string> q;
+  std::string const text(1000, 't');
+  for (int i = 0; i < 300; ++i) q.put(text);  // in several chunks, each of which is freed when it is left
+  shared_stage s;
+  auto keeper = polyproc::launch(
+      [](shared_stage told) {
+        bool first = true;
+        arena::sweep(
+            [&](polyproc::detail::block_tag const&, std::uint64_t) {
+              if (std::exchange(first, false)) {
+                told->add();
+                sleep_until_killed();
+              }
+              return false;
+            },
+            polyproc::never);
+      },
+      s);
+  s->await(1);
+  auto const took = time_of([&] {
+    for (int i = 0; i < 300; ++i) REQUIRE(q.get() == text);
+  });
+  CHECK(took < 2s);
+  keeper.kill();
+  keeper.join();
+  // What could not be freed meanwhile is freed afterwards.
+  for (int i = 0; i < 300; ++i) q.put(text);
+  for (int i = 0; i < 300; ++i) REQUIRE(q.get() == text);
+}
+#endif

@@ -2,6 +2,7 @@
 // Waiting for the first of several things.
 
 #include "process/start_methods.hpp"
+#include "support/stage.hpp"
 
 #include <polyproc/channel/named_queue.hpp>
 #include <polyproc/channel/pipe.hpp>
@@ -204,3 +205,23 @@ TEST_CASE_METHOD(tidy, "wait_any: who waits is asleep, and does not look again e
   CHECK(sleeps() > before);
 }
 #endif
+
+TEST_CASE_METHOD(tidy, "wait_any: a message that somebody had leased and died with makes the queue ready") {
+  polyproc::queue<int> q;
+  polyproc::queue<int> other;
+  polyproc::queue<int> told;
+  q.put(7);
+  auto holder = polyproc::launch(
+      [](polyproc::queue<int> from, polyproc::queue<int> to) {
+        auto const held = from.lease();
+        to.put(*held);
+        sleep_until_killed();
+      },
+      q, told);
+  CHECK(told.get() == 7);
+  CHECK(!wait_any_for(0ms, other, q));
+  holder.kill();
+  holder.join();
+  CHECK(wait_any_for(5s, other, q) == 1U);
+  CHECK(q.try_get() == 7);
+}
