@@ -14372,6 +14372,8 @@ class family_store {
 
   explicit family_store(std::uint64_t owner) noexcept : owner_(owner) {}
   [[nodiscard]] std::uint64_t owner() const noexcept { return owner_; }
+  /// Large ones cost less, but the one in use stays when a queue is empty.
+  [[nodiscard]] std::uint32_t largest_chunk() const noexcept { return 128 * 1024; }
 
   [[nodiscard]] std::optional<std::uint64_t> allocate(std::size_t size, std::uint64_t number, time_point deadline) const {
     return arena<Backend>::allocate_until(size, {owner_, number}, deadline);
@@ -14420,6 +14422,10 @@ class own_store {
     first_ = memory + (table_end + alignment - 1) / alignment * alignment;
   }
   [[nodiscard]] std::uint64_t owner() const noexcept { return 1; }
+  /// At most a quarter of the memory, in whole units: the rest of a chunk is for small messages only.
+  [[nodiscard]] std::uint32_t largest_chunk() const noexcept {
+    return static_cast<std::uint32_t>(std::clamp<std::size_t>(units_ / 4, 1, 32) * unit);
+  }
 
   [[nodiscard]] std::optional<std::uint64_t> allocate(std::size_t size, std::uint64_t number, time_point deadline) const {
     if (size > std::size_t{units_} * unit)
@@ -15257,7 +15263,6 @@ class queue_core {
   static constexpr std::chrono::milliseconds first_look{20};
   static constexpr std::uint32_t most_holds = 1024;
   static constexpr std::uint32_t own_holds = queue_header<Backend>::own_holds;
-  static constexpr std::uint32_t largest_chunk = 128 * 1024;
 
   /// holder << 2 | state; without a holder: free, returned, done.
   enum hold_state : std::uint64_t { is_free = 0, is_returned = 1, is_done = 2 };
@@ -15486,7 +15491,7 @@ class queue_core {
       auto const consumers = h_.head_serial.load(std::memory_order_acquire);
       for (std::uint64_t i = 0; i < 2; ++i)
         if (h_.own_serial[i] < consumers || h_.own_serial[i] > at_.serial) return {i + 1, at_.serial + 1, 0, h_.own_chunk};
-      auto const size = std::min(largest_chunk, 2 * std::max(at_.end, h_.own_chunk));
+      auto const size = std::min(q_.store_.largest_chunk(), 2 * std::max(at_.end, h_.own_chunk));
       return {0, at_.serial + 1, 0, size};
     }
     bool go_on_in(queue_position next, time_point until) {
@@ -16308,6 +16313,7 @@ class puts_into_queue {
         } catch (std::bad_alloc const&) {
           // Memory of its own that is used up comes back as messages are taken: then this waits with the others.
           if constexpr (!decltype(put_core())::waits_for_memory) throw;
+        } catch (std::length_error const&) {  // it may fit without being aligned
         }
       }
     }

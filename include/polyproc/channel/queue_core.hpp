@@ -347,7 +347,6 @@ class queue_core {
   static constexpr std::chrono::milliseconds first_look{20};
   static constexpr std::uint32_t most_holds = 1024;
   static constexpr std::uint32_t own_holds = queue_header<Backend>::own_holds;
-  static constexpr std::uint32_t largest_chunk = 128 * 1024;
 
   /// holder << 2 | state; without a holder: free, returned, done.
   enum hold_state : std::uint64_t { is_free = 0, is_returned = 1, is_done = 2 };
@@ -576,7 +575,7 @@ class queue_core {
       auto const consumers = h_.head_serial.load(std::memory_order_acquire);
       for (std::uint64_t i = 0; i < 2; ++i)
         if (h_.own_serial[i] < consumers || h_.own_serial[i] > at_.serial) return {i + 1, at_.serial + 1, 0, h_.own_chunk};
-      auto const size = std::min(largest_chunk, 2 * std::max(at_.end, h_.own_chunk));
+      auto const size = std::min(q_.store_.largest_chunk(), 2 * std::max(at_.end, h_.own_chunk));
       return {0, at_.serial + 1, 0, size};
     }
     bool go_on_in(queue_position next, time_point until) {

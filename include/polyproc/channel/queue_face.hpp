@@ -390,6 +390,7 @@ class puts_into_queue {
         } catch (std::bad_alloc const&) {
           // Memory of its own that is used up comes back as messages are taken: then this waits with the others.
           if constexpr (!decltype(put_core())::waits_for_memory) throw;
+        } catch (std::length_error const&) {  // it may fit without being aligned
         }
       }
     }

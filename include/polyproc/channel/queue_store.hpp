@@ -3,9 +3,11 @@
 
 #include <polyproc/memory/attachment.hpp>
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <vector>
 
 namespace polyproc::inline v0_1 {
@@ -70,6 +72,8 @@ class family_store {
 
   explicit family_store(std::uint64_t owner) noexcept : owner_(owner) {}
   [[nodiscard]] std::uint64_t owner() const noexcept { return owner_; }
+  /// Large ones cost less, but the one in use stays when a queue is empty.
+  [[nodiscard]] std::uint32_t largest_chunk() const noexcept { return 128 * 1024; }
 
   [[nodiscard]] std::optional<std::uint64_t> allocate(std::size_t size, std::uint64_t number, time_point deadline) const {
     return arena<Backend>::allocate_until(size, {owner_, number}, deadline);
@@ -118,6 +122,10 @@ class own_store {
     first_ = memory + (table_end + alignment - 1) / alignment * alignment;
   }
   [[nodiscard]] std::uint64_t owner() const noexcept { return 1; }
+  /// At most a quarter of the memory, in whole units: the rest of a chunk is for small messages only.
+  [[nodiscard]] std::uint32_t largest_chunk() const noexcept {
+    return static_cast<std::uint32_t>(std::clamp<std::size_t>(units_ / 4, 1, 32) * unit);
+  }
 
   [[nodiscard]] std::optional<std::uint64_t> allocate(std::size_t size, std::uint64_t number, time_point deadline) const {
     if (size > std::size_t{units_} * unit)
