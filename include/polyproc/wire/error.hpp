@@ -55,6 +55,29 @@ class timeout_error : public error {
   using error::error;
 };
 
+/// A task ran for longer than its time limit, or had not ended at its deadline. It is not running any more.
+class time_limit_exceeded : public timeout_error {
+ public:
+  time_limit_exceeded() : timeout_error("polyproc: the task was ended: it ran for longer than its time limit") {}
+  using timeout_error::timeout_error;
+};
+
+/// A task was given up before it ran to its end: it was cancelled, or its pool was terminated or destroyed.
+class task_cancelled : public error {
+ public:
+  task_cancelled() : error("polyproc: the task was cancelled: its pool was terminated before the task had ended") {}
+  using error::error;
+};
+
+/// A promise was destroyed before it was given a value or an exception.
+class broken_promise : public error {
+ public:
+  broken_promise()
+      : error("polyproc: nobody will complete this future: its promise was destroyed before it was given a value or an "
+              "exception") {}
+  using error::error;
+};
+
 /// A lock's holder ended while it held it; see mutex::recover.
 class owner_died : public error {
  public:
