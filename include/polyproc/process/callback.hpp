@@ -20,6 +20,7 @@ class callback {
     requires(!std::is_same_v<std::decay_t<F>, callback>)
   callback(F&& target) : kept_(new holder<std::decay_t<F>>(std::forward<F>(target))) {}  // NOLINT
 
+  explicit operator bool() const noexcept { return kept_ != nullptr; }
   void operator()(Args... args) { kept_->call(std::forward<Args>(args)...); }
 
  private:

@@ -178,6 +178,9 @@ class sleepers {
     if constexpr (Waiting::parks) Backend::wake_all(turn_);
   }
 
+  /// Whether somebody may be asleep whom nobody has woken yet.
+  [[nodiscard]] bool any() const noexcept { return asleep_.load() != 0; }
+
   void wake_one() noexcept {
     if (asleep_.load() == 0 || asleep_.exchange(0) == 0) return;
     turn_.fetch_add(1);

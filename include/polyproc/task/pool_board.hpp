@@ -1,68 +1,123 @@
-/// What a pool and its workers share: for each worker one place where its task is laid down and its result is picked up.
+/// What a pool of processes and its workers share: the ring of tasks, their slots, and a place for each worker.
 ///
-///   state of a place:  idle --(pool)--> given --(worker)--> running --(worker)--> done --(pool)--> idle
+/// Who may write what: until a slot is given, the pool; while it runs, its worker (how, result, began, ended); `stop` and
+/// `wanted` the pool at any time. Requests and results too large for the slot lie in blocks of the arena tagged {board, ...};
+/// of a result that its worker did not finish the pool frees the block by its tag, when the worker is dead.
 ///
-/// Who may write what: the pool writes `request` while idle, the worker writes `result` while running; each transition is
-/// one atomic operation by the side named on its arrow. The state says what a worker's death costs:
-///   idle     nothing;
-///   given    nothing: the task was not begun, and is given to another;
-///   running  that one task: its future fails with worker_lost;
-///   done     nothing: the result is whole.
-/// Requests and results too large for the place lie in blocks of the arena tagged {board, place + 1}; after a worker's
-/// death the pool frees all blocks with its tag. Results ring `bell`, on which the pool parks; a worker that dies between
-/// done and the bell is found when the pool looks after its busy workers.
+/// Who is told. A worker that has finished looks at the slot's `wanted`, after the exchange that says done: the pool sets it
+/// and then looks whether it is done; one of the two sees the other. `rung` is what the pool's process parks on; it is rung
+/// when somebody wants to be told of this task, or when the pool wants to be told of all from a certain ticket on. A worker
+/// that dies before it has rung is found when the pool looks after its workers, which it does while there is work.
 #pragma once
 
 #include <polyproc/memory/handle.hpp>
+#include <polyproc/sync/waiting.hpp>
+#include <polyproc/task/task_ring.hpp>
 
 namespace polyproc::inline v0_1::detail {
 
 template <backend Backend>
 class pool_board {
  public:
-  enum state : std::uint32_t { idle, given, running, done };
+  using ring = task_ring<Backend>;
+  using state = typename ring::state;
+  using word = typename Backend::template atomic<std::uint32_t>;
+  using wide = typename Backend::template atomic<std::uint64_t>;
   enum class ending : std::uint32_t { value, exception };
 
-  static constexpr std::size_t room = 3968;
+  static constexpr std::uint32_t slots = 512;
+  static constexpr std::size_t room = 976;
   struct letter {
     std::uint64_t size;
-    std::uint64_t block;  // 0: in the place itself
+    std::uint64_t block;  // 0: in the slot itself
     std::byte data[room];
   };
-  struct alignas(64) place {
-    typename Backend::template atomic<std::uint32_t> now;
-    typename Backend::template atomic<std::uint32_t> arrived;  // the worker has begun to serve
-    typename Backend::template atomic<std::uint32_t> leave;    // the worker is to end when it is idle
+  static constexpr std::uint32_t somebody_parks = 1;  // on `turn`
+  static constexpr std::uint32_t pool_asks = 2;       // and is to be rung
+  static constexpr std::uint32_t ring_at_begin = 1;
+  static constexpr std::uint32_t note_times = 2;
+  struct alignas(64) slot {
+    wide control;
+    word turn;     // changes when something has happened to it
+    word wanted;
+    word stop;     // the lower half of the ticket that is to stop
+    word reading;  // its arguments have begun to be taken over
+    std::uint32_t flags;
     ending how;
+    std::int64_t began;  // on the clock of deadlines, in nanoseconds
+    std::int64_t ended;
     letter request;
     letter result;
   };
+  struct alignas(64) place {
+    word arrived;  // 1: serves; 2: its initializer has failed, `problem` says how
+    word leave;    // is to end when it is idle
+    word left;     // 1: has ended because of `leave` or of its age; 2: because there was nothing to do
+    word served;   // tasks finished
+    std::uint64_t problem;  // a block
+    std::uint64_t problem_size;
+  };
   struct alignas(64) head {
-    typename Backend::template atomic<std::uint32_t> bell;
+    typename ring::head_words tasks;
+    alignas(64) sleepers<Backend> idle;
+    word watching;  // the number of a worker, plus 1, that looks for a task all the time: nobody need be woken for the next one
+    alignas(64) word rung;
+    word listening;  // threads of the pool's process that are parked on `rung`
+    alignas(64) wide done_from;   // tickets from this one on ring when they are done
+    wide begun_from;              // and when they begin
     std::uint32_t places;
+    std::uint32_t tasks_per_worker;  // 0: any number
+    std::uint64_t memory_growth;     // bytes; 0: any
+    std::uint64_t idle_time;         // nanoseconds; 0: for ever
+    std::uint32_t times;             // began and ended are to be written
+    wide entries[slots];
   };
 
-  explicit pool_board(std::uint32_t places)
-      : block_(attachment<Backend>::create(sizeof(head) + places * sizeof(place), fingerprint(), layout)) {
+  /// What a worker is to do of itself.
+  struct rules {
+    std::uint32_t tasks_per_worker = 0;
+    std::uint64_t memory_growth = 0;
+    std::uint64_t idle_time = 0;
+    bool times = false;
+  };
+  pool_board(std::uint32_t places, rules const& told)
+      : block_(attachment<Backend>::create(bytes_before_slots(places) + slots * sizeof(slot), fingerprint(), layout,
+                                           bytes_before_slots(places))) {
     top().places = places;
+    top().tasks_per_worker = told.tasks_per_worker;
+    top().memory_growth = told.memory_growth;
+    top().idle_time = told.idle_time;
+    top().times = told.times ? 1 : 0;
+    top().done_from.store(nobody);
+    top().begun_from.store(nobody);
+    find();
   }
+  static constexpr std::uint64_t nobody = ~std::uint64_t{0};
 
   [[nodiscard]] head& top() const noexcept { return *reinterpret_cast<head*>(block_->contents()); }
-  [[nodiscard]] place& at(std::uint32_t i) const noexcept {
+  [[nodiscard]] ring tasks() const noexcept { return {top().tasks, top().entries, slots}; }
+  [[nodiscard]] place& worker(std::uint32_t i) const noexcept {
     return reinterpret_cast<place*>(block_->contents() + sizeof(head))[i];
   }
+  [[nodiscard]] slot& at(std::uint32_t i) const noexcept { return first_[i]; }
+  [[nodiscard]] auto controls() const noexcept {
+    return [first = first_](std::uint32_t i) -> wide& { return first[i].control; };
+  }
 
-  /// Lays bytes down. Throws std::bad_alloc; the letter is empty then.
-  void write(letter& to, std::uint32_t place_number, std::span<std::byte const> bytes) const {
+  /// Lays bytes down; `number` is the block's tag, if one is needed. Throws std::bad_alloc; the letter is empty then.
+  void write(letter& to, std::uint64_t number, std::span<std::byte const> bytes) const {
     to.block = 0;
     to.size = 0;
-    auto* at = to.data;
+    auto* there = to.data;
     if (bytes.size() > room) {
-      to.block = arena<Backend>::allocate(bytes.size(), {block_->offset(), place_number + 1});
-      at = arena<Backend>::at(to.block, bytes.size());
+      to.block = new_block(bytes.size(), number);
+      there = arena<Backend>::at(to.block, bytes.size());
     }
     to.size = bytes.size();
-    if (!bytes.empty()) std::memcpy(at, bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(there, bytes.data(), bytes.size());
+  }
+  [[nodiscard]] std::uint64_t new_block(std::size_t size, std::uint64_t number) const {
+    return arena<Backend>::allocate(size, {block_->offset(), number});
   }
   [[nodiscard]] std::span<std::byte const> read(letter const& from) const {
     auto const size = static_cast<std::size_t>(from.size);
@@ -73,26 +128,51 @@ class pool_board {
     what.size = 0;
   }
 
-  /// After a worker's death: its place as new.
-  void reset(std::uint32_t place_number) const noexcept {
-    auto& p = at(place_number);
+  /// Tags of blocks, by who is to free them.
+  static constexpr std::uint64_t result_of(std::uint32_t slot_number) noexcept { return 1 + std::uint64_t{slot_number}; }
+  static constexpr std::uint64_t problem_of(std::uint32_t worker_number) noexcept {
+    return (std::uint64_t{1} << 32) + worker_number;
+  }
+  static constexpr std::uint64_t requests = std::uint64_t{1} << 33;
+  /// After a worker's death: what it had begun to write.
+  void free_blocks(std::uint64_t number) const noexcept {
     arena<Backend>::sweep([&](block_tag const& tag, std::uint64_t) {
-      return tag.owner == block_->offset() && tag.number == place_number + 1;
+      return tag.owner == block_->offset() && tag.number == number;
     });
-    p.request.block = p.result.block = 0;
-    p.arrived.store(0);
-    p.leave.store(0);
-    p.now.store(idle);
   }
 
-  static constexpr std::uint64_t fingerprint() { return 0x626f617264ULL ^ sizeof(place); }
-  static constexpr std::uint64_t layout = 1;
+  /// After a task was given. One who watches takes the next one without being woken; when it has stopped watching it looks
+  /// once more, after `watching` was cleared.
+  void wake_for_task() const noexcept {
+    auto& h = top();
+    if (!h.idle.any()) return;
+    if (h.watching.load() != 0 && h.tasks.tail.load(std::memory_order_relaxed) - h.tasks.head.load() <= 1) return;
+    h.idle.wake_one();
+  }
+
+  /// --- For workers.
+
+  /// Has the pool's process look.
+  void ring_bell() const noexcept {
+    auto& h = top();
+    h.rung.fetch_add(1);
+    if (h.listening.load() != 0) Backend::wake_all(h.rung);
+  }
+
+  static constexpr std::uint64_t fingerprint() { return 0x626f617264ULL ^ sizeof(slot) ^ sizeof(head) << 20; }
+  static constexpr std::uint64_t layout = 2;
   static constexpr char const* handle_name = "pool";
 
  private:
   friend handle_codec<pool_board, Backend>;
-  explicit pool_board(attachment_ref<Backend> block) noexcept : block_(std::move(block)) {}
+  explicit pool_board(attachment_ref<Backend> block) noexcept : block_(std::move(block)) { find(); }
+  void find() noexcept {
+    first_ = reinterpret_cast<slot*>(block_->contents() + bytes_before_slots(top().places));
+  }
+  static std::size_t bytes_before_slots(std::uint32_t places) noexcept { return sizeof(head) + places * sizeof(place); }
+
   attachment_ref<Backend> block_;
+  slot* first_ = nullptr;
 };
 
 }  // namespace polyproc::inline v0_1::detail

@@ -79,6 +79,20 @@ class writer {
     bytes_.clear();
   }
 
+  /// As new, and without its memory if that is much.
+  void shrink() noexcept {
+    clear();
+    if (bytes_.capacity() > 65536) bytes_ = {};
+  }
+
+  /// They lie somewhere else now; their memory can be used again. The holds stay.
+  [[nodiscard]] std::vector<std::byte> take_bytes() noexcept { return std::exchange(bytes_, {}); }
+  /// Memory to write to.
+  void use(std::vector<std::byte>&& memory) noexcept {
+    bytes_ = std::move(memory);
+    bytes_.clear();
+  }
+
   /// What is written may be read by a program that is not of this family: what only means something within it (a handle to
   /// a block of its memory) must not be.
   void for_strangers() noexcept { strangers_ = true; }

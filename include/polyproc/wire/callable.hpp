@@ -234,16 +234,56 @@ inline code_location read_location(reader& in) {
   return where;
 }
 
+/// Where functions of the program itself are, which stays where it is as long as there is this process: to look that up each
+/// time would cost more than a small task. (Libraries come and go.)
+template <class Backend>
+class known_code {
+ public:
+  static code_location locate(void const* function) {
+    auto& known = places()[(reinterpret_cast<std::uintptr_t>(function) >> 4) % count];
+    if (known.function == function) return {{}, known.build, known.offset};
+    auto found = Backend::locate(function);
+    if (found.module.empty()) known = {function, found.build, found.offset};
+    return found;
+  }
+  static void const* resolve(code_location const& where) {
+    if (!where.module.empty()) return Backend::resolve(where);
+    auto& known = program();
+    if (known.function == nullptr || known.build != where.build) {
+      auto const* const found = Backend::resolve(where);
+      known = {static_cast<std::byte const*>(found) - where.offset, where.build, 0};
+      return found;
+    }
+    return static_cast<std::byte const*>(known.function) + where.offset;
+  }
+
+ private:
+  struct place {
+    void const* function;
+    std::uint64_t build;
+    std::uint64_t offset;
+  };
+  static constexpr std::size_t count = 64;
+  static std::array<place, count>& places() noexcept {
+    static thread_local std::array<place, count> mine{};
+    return mine;
+  }
+  static place& program() noexcept {
+    static thread_local place mine{};
+    return mine;
+  }
+};
+
 template <class Backend, class F>
 void write_function(writer& out, F* function) {
-  write_location(out, Backend::locate(reinterpret_cast<void const*>(function)));
+  write_location(out, known_code<Backend>::locate(reinterpret_cast<void const*>(function)));
 }
 template <class Backend, class F>
 F* read_function(reader& in) {
   auto const where = read_location(in);
   void const* code = nullptr;
   try {
-    code = Backend::resolve(where);
+    code = known_code<Backend>::resolve(where);
   } catch (std::runtime_error const& problem) {
     throw start_error(problem.what());  // a replaced or missing module, in the backend's words
   }

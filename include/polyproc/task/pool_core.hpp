@@ -1,0 +1,1098 @@
+/// A pool of processes from the inside: which task is where, who collects results, and what becomes of workers that die, are to
+/// be ended, or are to be started.
+///
+/// A task waits in the pool's list, is given (in a slot of the board, for any worker), is begun by a worker, and is over. Any
+/// thread of the pool's process may move it along, with the lock held: the one that submits, the one that waits for an outcome,
+/// and the pool's own, which sleeps as long as nobody needs it. Whoever takes a finished task out of its slot decodes and
+/// completes it without the lock, and gives the slot back afterwards.
+///
+/// Order: the highest priority first, among equals the oldest. While all are equal as many are given as there are slots: a
+/// worker need not wait for this process then. While they are not, few are, and what is given is taken back for something more
+/// urgent. No worker has more than the one task that it runs.
+///
+/// A worker's death costs the task that names it in its slot. It is found by looking at the workers, every few milliseconds while
+/// there is work, twice a second while there is none. To end a task that runs its slot is condemned first: so its worker, which
+/// may finish at the same moment, can not have begun another task when it is ended.
+#pragma once
+
+#include <polyproc/process/process.hpp>
+#include <polyproc/task/pool_options.hpp>
+#include <polyproc/task/pool_task.hpp>
+#include <polyproc/task/pool_worker.hpp>
+
+#include <deque>
+#include <map>
+#include <thread>
+
+namespace polyproc::inline v0_1::detail {
+
+template <backend Backend>
+class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
+ public:
+  using task = pool_task<Backend>;
+  using task_ptr = std::shared_ptr<task>;
+  using options_t = basic_process_pool_options<Backend>;
+
+  explicit pool_core(options_t options)
+      : options_(std::move(options)), board_(places_for(options_.workers), rules_of(options_)), pids_(board_.top().places) {
+    target_ = count_of(options_.workers);
+    workers_.resize(board_.top().places);
+    by_slot_.resize(board_t::slots);
+    free_.reserve(board_t::slots);
+    for (std::uint32_t i = board_t::slots; i-- > 0;) free_.push_back(static_cast<std::uint16_t>(i));
+  }
+
+  /// Throws what starting throws; no worker is left then.
+  void start() {
+    try {
+      for (std::uint32_t i = 0; i < target_; ++i) {
+        workers_[i].process = made_worker(i);
+        note_start(i);
+      }
+      manager_ = std::thread([this] { manage(); });
+    } catch (...) {
+      for (auto& w : workers_) w.process = {};
+      throw;
+    }
+  }
+  /// A copy that a fork left in a child: the workers are not its own, and the threads do not exist here.
+  void abandon() noexcept {
+    if (manager_.joinable()) manager_.detach();
+  }
+
+  // --- Submitting.
+
+  /// False when there was no room until the deadline. Throws std::logic_error when the pool is closed.
+  /// `spare` gets memory that is not needed any more.
+  bool submit(task_ptr const& what, time_point room_by, std::vector<std::byte>& spare) {
+    work out;
+    {
+      std::unique_lock hold{lock_};
+      if (!room(hold, room_by)) return false;
+      if (closed_)
+        throw std::logic_error("polyproc: this pool is closed and accepts no more tasks; submit before close()");
+      ++stats_.submitted;
+      ++pending_;
+      auto& t = *what;
+      if (t.more && t.more->options.deadline != never) {
+        t.more->deadline = deadlines_.emplace(t.more->options.deadline, what);
+        t.more->in_deadlines = true;
+        if (t.more->deadline == deadlines_.begin()) board_.ring_bell();
+      }
+      bool const simple = backlog_size_ == 0 && !mixed_ && (t.priority == common_priority_ || given_none());
+      if (simple && !free_.empty() && ring_room()) {
+        common_priority_ = t.priority;
+        give(what, out);
+        spare = std::move(spare_);
+      } else {
+        enter(what);
+        if (free_.empty() && (++submitted_into_backlog_ % 32 == 0 || given_none())) harvest(out);
+        hand_out(out);
+      }
+      if (absent_ > 0) {
+        resting_ = false;
+        start_now_ = true;
+        board_.ring_bell();
+      }
+      set_marks(out);
+    }
+    settle(out);
+    return true;
+  }
+
+  // --- For those who wait.
+
+  /// True when the outcome is there; false at the deadline, or when it will be completed though nobody helps.
+  bool help(task& t, time_point deadline) noexcept {
+    bool asked = false;
+    for (;;) {
+      auto const over = [&] { return t.result().ready() || finished(t) || behind(t); };
+      if (over() || look<Backend>()(over)) {
+        if (t.result().ready()) return true;
+        if (!collect()) return false;  // somebody else has it, and will complete it in no time
+        if (t.result().ready()) return true;
+        continue;
+      }
+      if (deadline != never && Backend::now() >= deadline) return false;
+      auto const where = t.where.load();
+      if (where == task::nowhere) return ask_for(t), false;
+      auto& slot = board_.at(static_cast<std::uint32_t>(where & 0xFFFFU));
+      auto const turn = slot.turn.load();
+      slot.wanted.fetch_or(board_t::somebody_parks);
+      if (t.where.load() != where || t.result().ready() || finished(t)) continue;
+      blocking_scope told;
+      Backend::wait(slot.turn, turn, no_later_than<Backend>(deadline, asked ? idle_recheck : std::chrono::milliseconds{5}));
+      if (!asked && slot.turn.load() == turn) {
+        // It takes longer: the pool's thread looks after the workers from now on.
+        asked = true;
+        ask_for(t);
+        board_.ring_bell();
+      }
+    }
+  }
+
+  /// It is to be completed though nobody asks.
+  void ask_for(task& t) noexcept {
+    if (t.asked_for.exchange(true)) return;
+    auto const where = t.where.load();
+    if (where == task::nowhere) return;  // whoever gives it will see asked_for
+    auto& slot = board_.at(static_cast<std::uint32_t>(where & 0xFFFFU));
+    slot.wanted.fetch_or(board_t::pool_asks);
+    if (finished(t)) board_.ring_bell();
+    else if (pool_rests_.load()) board_.ring_bell();
+  }
+
+  bool cancel(task& t) {
+    work out;
+    {
+      std::scoped_lock hold{lock_};
+      switch (t.at) {
+        case task::place::over: return false;
+        case task::place::waiting:
+          out.stop(leave_backlog(t), task::reason::cancelled);
+          break;
+        case task::place::slot: {
+          auto const slot = slot_of(t);
+          auto const now = board_.at(slot).control.load();
+          if (ring_t::state_of(now) == state::given && ring_t::recall(board_.at(slot).control, ring_t::ticket_of(now))) {
+            out.stop(take_out(slot), task::reason::cancelled);
+            break;
+          }
+          auto const then = ring_t::state_of(board_.at(slot).control.load());
+          if (then == state::done || t.why != task::reason::none) return t.why == task::reason::cancelled;
+          ask_to_stop(t, slot, task::reason::cancelled);
+          board_.ring_bell();
+          return true;
+        }
+      }
+      hand_out(out);
+      set_marks(out);
+    }
+    settle(out);
+    return true;
+  }
+
+  // --- The ways to end.
+
+  void close() noexcept {
+    std::scoped_lock hold{lock_};
+    closed_ = true;
+    wake_those_without_room();
+  }
+  [[nodiscard]] bool closed() const {
+    std::scoped_lock hold{lock_};
+    return closed_;
+  }
+  /// What a lost worker was running is not repeated any more, and the lost are not replaced.
+  void close_for_good() noexcept {
+    std::scoped_lock hold{lock_};
+    closed_ = closed_for_good_ = true;
+    wake_those_without_room();
+  }
+  /// Gives up what has not begun.
+  void cancel_waiting() {
+    work out;
+    {
+      std::scoped_lock hold{lock_};
+      give_up_waiting(out, nullptr);
+    }
+    settle(out);
+  }
+  /// Asks what runs to stop; what still runs after that time is ended.
+  void stop_running(std::chrono::milliseconds grace) {
+    std::scoped_lock hold{lock_};
+    work out;
+    harvest(out);
+    later_.append(std::move(out));
+    for (auto const slot : running_)
+      if (auto const& t = by_slot_[slot]) {
+        if (t->why == task::reason::none) ask_to_stop(*t, slot, task::reason::cancelled);
+        t->end_by = std::min(t->end_by, Backend::now() + grace);
+      }
+    board_.ring_bell();
+  }
+  /// False if something is not over at the deadline.
+  bool await_all(time_point deadline) {
+    {
+      std::scoped_lock hold{lock_};
+      ++attentive_;
+      work out;
+      set_marks(out);
+      later_.append(std::move(out));
+    }
+    board_.ring_bell();
+    bool done = false;
+    for (;;) {
+      auto const turn = all_over_.load();
+      (void)collect();
+      {
+        std::scoped_lock hold{lock_};
+        done = pending_ == 0;
+      }
+      if (done || (deadline != never && Backend::now() >= deadline)) break;
+      blocking_scope told;
+      Backend::wait(all_over_, turn, no_later_than<Backend>(deadline, std::chrono::milliseconds{100}));
+    }
+    std::scoped_lock hold{lock_};
+    --attentive_;
+    return done;
+  }
+  /// All is over: the workers and the pool's thread end.
+  void finish() noexcept {
+    std::scoped_lock only_once{finish_lock_};
+    {
+      std::scoped_lock hold{lock_};
+      finishing_ = true;
+    }
+    board_.ring_bell();
+    if (manager_.joinable()) manager_.join();
+    for (std::uint32_t i = 0; i < workers_.size(); ++i)
+      if (workers_[i].process.pid()) board_.worker(i).leave.store(1);
+    wake_all_idle();
+    auto const deadline = Backend::now() + std::chrono::seconds{1};
+    for (std::uint32_t i = 0; i < workers_.size(); ++i) {
+      auto& w = workers_[i];
+      if (!w.process.pid()) continue;
+      try {
+        (void)w.process.join_until(deadline);
+      } catch (...) {  // ended below
+      }
+      std::scoped_lock hold{lock_};
+      auto const status = w.process.status();
+      tell_end(i, status ? to_string(*status) : "was ended with the pool");
+      w.process = {};  // a daemon that still runs is ended at once
+      --stats_.workers;
+    }
+  }
+
+  // --- Looking at it.
+
+  [[nodiscard]] std::size_t size() const {
+    std::scoped_lock hold{lock_};
+    return target_;
+  }
+  void resize(std::size_t asked) {
+    auto const most = workers_.size();
+    if (asked == 0 || asked > most)
+      throw std::invalid_argument("polyproc: this pool can have 1 to " + std::to_string(most) + " workers, and " +
+                                  std::to_string(asked) + " were asked for; a pool that is made with more can have more");
+    std::scoped_lock hold{lock_};
+    target_ = static_cast<std::uint32_t>(asked);
+    for (std::uint32_t i = target_; i < most; ++i)
+      if (workers_[i].process.pid()) board_.worker(i).leave.store(1);
+    for (std::uint32_t i = 0; i < target_; ++i) workers_[i].rests = false;
+    wake_all_idle();
+    count_absent();
+    start_now_ = true;
+    board_.ring_bell();
+  }
+  [[nodiscard]] std::vector<long> worker_pids() const {
+    std::scoped_lock hold{lock_};
+    std::vector<long> pids;
+    for (auto const& w : workers_)
+      if (auto const pid = w.process.pid()) pids.push_back(*pid);
+    return pids;
+  }
+  bool kill_worker(long pid) {
+    std::scoped_lock hold{lock_};
+    for (auto& w : workers_)
+      if (w.process.pid() == pid) return w.process.ask(child_request::kill);
+    return false;
+  }
+  [[nodiscard]] pool_stats stats() {
+    work out;
+    pool_stats now;
+    {
+      std::scoped_lock hold{lock_};
+      harvest(out);
+      hand_out(out);
+      set_marks(out);
+      now = stats_;
+      now.running = running_.size();
+      now.waiting = waiting();
+    }
+    settle(out);
+    return now;
+  }
+  [[nodiscard]] options_t const& options() const noexcept { return options_; }
+
+ private:
+  using board_t = pool_board<Backend>;
+  using ring_t = typename board_t::ring;
+  using state = typename board_t::state;
+
+  struct higher_first {
+    bool operator()(int a, int b) const noexcept { return a > b; }
+  };
+  struct worker_entry {
+    basic_process<Backend> process;
+    bool rests = false;     // left because there was nothing to do
+    bool starting = false;  // by the pool's thread, without the lock
+  };
+
+  /// What is to be done when the lock has been let go.
+  struct work {
+    struct finished {
+      task_ptr what;
+      std::uint32_t slot;
+    };
+    enum class count : std::uint8_t { cancelled, failed, lost };
+    struct failed {
+      task_ptr what;
+      std::exception_ptr problem;
+      count as;
+    };
+    std::vector<finished> done;
+    std::vector<failed> fail;
+
+    void give_up(task_ptr what, std::exception_ptr problem, count as = count::failed) {
+      if (what) fail.push_back({std::move(what), std::move(problem), as});
+    }
+    void stop(task_ptr what, typename task::reason why) {
+      if (!what) return;
+      auto problem = stopped(*what, why);
+      give_up(std::move(what), std::move(problem), count::cancelled);
+    }
+    void clear() noexcept {
+      done.clear();
+      fail.clear();
+    }
+    [[nodiscard]] bool empty() const noexcept { return done.empty() && fail.empty(); }
+    void append(work&& more) {
+      for (auto& one : more.done) done.push_back(std::move(one));
+      for (auto& one : more.fail) fail.push_back(std::move(one));
+    }
+  };
+
+  static constexpr std::chrono::milliseconds look_after_workers_every{10};
+
+  static std::uint32_t count_of(std::size_t asked) {
+    if (asked > 4096)
+      throw std::invalid_argument("polyproc: a pool has 1 to 4096 workers (0: one per usable processor)");
+    return asked == 0 ? Backend::usable_cpus() : static_cast<std::uint32_t>(asked);
+  }
+  /// More than there are at first, for resize.
+  static std::uint32_t places_for(std::size_t asked) { return std::max(256U, count_of(asked)); }
+  static typename board_t::rules rules_of(options_t const& o) {
+    return {static_cast<std::uint32_t>(std::min<std::size_t>(o.tasks_per_worker, ~std::uint32_t{0})), o.memory_growth,
+            static_cast<std::uint64_t>(std::chrono::nanoseconds(o.idle_time).count()), false};
+  }
+
+  // --- Slots and the list. All with the lock held.
+
+  [[nodiscard]] static std::uint32_t slot_of(task const& t) noexcept {
+    return static_cast<std::uint32_t>(t.where.load(std::memory_order_relaxed) & 0xFFFFU);
+  }
+  [[nodiscard]] std::uint64_t head() { return board_.tasks().head(board_.controls()); }
+  [[nodiscard]] std::size_t given() { return static_cast<std::size_t>(board_.tasks().tail() - head()); }
+  [[nodiscard]] bool given_none() { return given() == 0; }
+  [[nodiscard]] std::size_t waiting() { return backlog_size_ + given(); }
+  /// The entries that have not been looked at must stay.
+  [[nodiscard]] bool ring_room() noexcept { return board_.tasks().tail() - scanned_ < board_t::slots; }
+
+  /// Whether something that was given has finished, without the lock.
+  [[nodiscard]] bool finished(task const& t) const noexcept {
+    auto const where = t.where.load(std::memory_order_acquire);
+    if (where == task::nowhere) return false;
+    auto const control = board_.at(static_cast<std::uint32_t>(where & 0xFFFFU)).control.load();
+    return ring_t::state_of(control) == state::done && ring_t::ticket_of(control) == where >> 16;
+  }
+  /// Whether it waits in the list while others have finished.
+  [[nodiscard]] bool behind(task const& t) const noexcept {
+    return t.where.load(std::memory_order_relaxed) == task::nowhere &&
+           board_.top().tasks.head.load(std::memory_order_relaxed) >= scanned_hint_.load(std::memory_order_relaxed) + 64;
+  }
+
+  void enter(task_ptr const& what) {
+    auto& t = *what;
+    if (backlog_size_ == 0 && given_none()) mixed_ = false, common_priority_ = t.priority;
+    if (t.priority != common_priority_) mixed_ = true;
+    if (mixed_) take_back_below(t.priority);
+    t.at = task::place::waiting;
+    backlog_[t.priority].push_back(what);
+    ++backlog_size_;
+  }
+  /// What is given and less urgent goes to the front of the list again.
+  void take_back_below(int priority) {
+    auto const ring = board_.tasks();
+    for (auto ticket = ring.tail(); ticket-- > head();) {
+      auto const slot = slot_at(ticket);
+      auto const& t = by_slot_[slot];
+      if (!t || t->priority >= priority || !is_ticket(slot, ticket)) continue;
+      auto const& request = board_.at(slot).request;
+      if (request.block == 0) t->call.bytes(board_.read(request));
+      if (ring_t::recall(board_.at(slot).control, ticket)) to_the_front(take_out(slot));
+      else (void)t->call.take_bytes();
+    }
+  }
+  void to_the_front(task_ptr what) {
+    what->at = task::place::waiting;
+    auto const priority = what->priority;
+    if (priority != common_priority_) mixed_ = true;
+    backlog_[priority].push_front(std::move(what));
+    ++backlog_size_;
+  }
+  /// Those that have left it by cancel() are passed over.
+  task_ptr next_of_backlog() {
+    while (!backlog_.empty()) {
+      auto const level = backlog_.begin();
+      while (!level->second.empty()) {
+        auto what = std::move(level->second.front());
+        level->second.pop_front();
+        if (what->at != task::place::waiting) continue;
+        --backlog_size_;
+        return what;
+      }
+      backlog_.erase(level);
+    }
+    return nullptr;
+  }
+  task_ptr leave_backlog(task& t) {
+    for (auto& one : backlog_[t.priority]) {
+      if (one.get() != &t) continue;
+      auto what = one;  // the entry stays, and is passed over
+      t.at = task::place::over;
+      --backlog_size_;
+      return what;
+    }
+    return nullptr;
+  }
+  [[nodiscard]] std::uint32_t slot_at(std::uint64_t ticket) const noexcept {
+    return static_cast<std::uint32_t>(board_.top().entries[ticket % board_t::slots].load(std::memory_order_relaxed) & 0xFFFFU);
+  }
+  [[nodiscard]] bool is_ticket(std::uint32_t slot, std::uint64_t ticket) const noexcept {
+    return ring_t::ticket_of(board_.at(slot).control.load(std::memory_order_relaxed)) == ticket;
+  }
+
+  /// Out of the list and into slots, as many as may be given.
+  void hand_out(work& out) {
+    if (backlog_size_ == 0) {
+      if (!backlog_.empty()) backlog_.clear();
+      return;
+    }
+    if (mixed_ && backlog_.size() == 1 && given_none()) mixed_ = false, common_priority_ = backlog_.begin()->first;
+    auto const most = mixed_ ? std::size_t{target_} : std::size_t{board_t::slots};
+    while (backlog_size_ > 0 && !free_.empty() && ring_room() && given() < most) {
+      auto what = next_of_backlog();
+      if (!what) break;
+      give(what, out);
+    }
+  }
+
+  void give(task_ptr const& what, work& out) {
+    auto& t = *what;
+    auto const number = free_.back();
+    auto& slot = board_.at(number);
+    try {
+      auto const bytes = t.call.view();
+      if (t.block == 0 && bytes.size() <= board_t::room) {
+        board_.write(slot.request, 0, bytes);
+        spare_ = t.call.take_bytes();
+      } else {
+        if (t.block == 0) move_to_block(t);
+        slot.request.block = t.block;
+        slot.request.size = t.block_size;
+      }
+    } catch (...) {
+      t.at = task::place::over;
+      out.give_up(what, std::current_exception());
+      return;
+    }
+    free_.pop_back();
+    by_slot_[number] = what;
+    t.at = task::place::slot;
+    slot.result.block = 0;
+    slot.stop.store(0, std::memory_order_relaxed);
+    slot.reading.store(0, std::memory_order_relaxed);
+    slot.flags = t.more && t.more->options.time_limit ? board_t::ring_at_begin | board_t::note_times : 0;
+    slot.wanted.store(0);
+    t.where.store(board_.tasks().tail() << 16 | number);
+    if (t.asked_for.load()) slot.wanted.fetch_or(board_t::pool_asks);
+    board_.tasks().give(slot.control, number);
+    board_.wake_for_task();
+  }
+  void move_to_block(task& t) {
+    auto const bytes = t.call.view();
+    t.block = board_.new_block(bytes.size(), board_t::requests);
+    t.block_size = bytes.size();
+    std::memcpy(arena<Backend>::at(t.block, bytes.size()), bytes.data(), bytes.size());
+    (void)t.call.take_bytes();
+  }
+
+  /// The slot is free; its task is somebody's to complete, or to give again.
+  task_ptr take_out(std::uint32_t number) {
+    auto what = std::move(by_slot_[number]);
+    what->where.store(task::nowhere);
+    what->at = task::place::over;
+    free_slot(number);
+    return what;
+  }
+  void free_slot(std::uint32_t number) {
+    auto& slot = board_.at(number);
+    ring_t::free(slot.control, ring_t::ticket_of(slot.control.load(std::memory_order_relaxed)));
+    free_.push_back(static_cast<std::uint16_t>(number));
+    if ((slot.wanted.load() & board_t::somebody_parks) != 0) {
+      slot.turn.fetch_add(1);
+      Backend::wake_all(slot.turn);
+    }
+  }
+
+  /// Takes what has finished; `running_` are those that have begun and not finished, afterwards.
+  void harvest(work& out) {
+    std::erase_if(running_, [&](std::uint32_t slot) {
+      auto const now = ring_t::state_of(board_.at(slot).control.load());
+      if (now == state::done) take_finished(slot, out);
+      return now != state::running && now != state::condemned;
+    });
+    auto const until = head();
+    for (; scanned_ < until; ++scanned_) {
+      auto const slot = slot_at(scanned_);
+      auto const control = board_.at(slot).control.load();
+      if (ring_t::ticket_of(control) != scanned_ || !by_slot_[slot]) continue;
+      auto const now = ring_t::state_of(control);
+      if (now == state::done) {
+        if (options_.on_event) tell_begin(slot);
+        take_finished(slot, out);
+      } else if (now == state::running || now == state::condemned) {
+        running_.push_back(slot);
+        if (options_.on_event) tell_begin(slot);
+      }
+    }
+    scanned_hint_.store(scanned_, std::memory_order_relaxed);
+    if (without_room_ > 0) wake_those_without_room();
+  }
+  void take_finished(std::uint32_t slot, work& out) {
+    auto what = std::move(by_slot_[slot]);
+    what->at = task::place::over;
+    failed_starts_ = 0;
+    out.done.push_back({std::move(what), slot});
+  }
+
+  /// Who is to be told of what, from now on.
+  void set_marks(work& out) {
+    auto& top = board_.top();
+    auto const attention = attentive_ > 0 || without_room_ > 0 || options_.on_event;
+    auto const tail = board_.tasks().tail();
+    auto done_from = board_t::nobody;
+    if (attention || (backlog_size_ > 0 && mixed_)) done_from = 0;
+    else if (backlog_size_ > 0) done_from = tail > board_t::slots / 2 ? tail - board_t::slots / 2 : 0;
+    auto const begun_from = without_room_ > 0 || options_.on_event ? 0 : board_t::nobody;
+    bool lower = false;
+    auto const set = [&](typename board_t::wide& mark, std::uint64_t value) {
+      auto const before = mark.load(std::memory_order_relaxed);
+      if (before == value) return;
+      mark.store(value);
+      lower |= value < before;
+    };
+    set(top.done_from, done_from);
+    set(top.begun_from, begun_from);
+    if (!lower) return;
+    // What finished before that has told nobody.
+    harvest(out);
+    hand_out(out);
+  }
+
+  // --- Without the lock.
+
+  /// Takes part in what the pool has to do; whether there was anything.
+  bool collect() noexcept {
+    static thread_local work memory;  // is not there for one that is called by a decoder of one below
+    work out = std::exchange(memory, {});
+    {
+      std::scoped_lock hold{lock_};
+      if (!later_.empty()) out.append(std::exchange(later_, {}));
+      harvest(out);
+      hand_out(out);
+      set_marks(out);
+    }
+    bool const some = !out.empty();
+    settle(out);
+    memory = std::move(out);
+    return some;
+  }
+
+  /// Completes what is over; gives slots back and what waits to them, until there is nothing more to do.
+  void settle(work& out) noexcept {
+    while (!out.empty()) {
+      std::size_t values = 0, exceptions = 0, cancelled = 0;
+      for (auto const& one : out.done) {
+        switch (complete(one)) {
+          case ended::value: ++values; break;
+          case ended::exception: ++exceptions; break;
+          case ended::stopped: ++cancelled; break;
+        }
+      }
+      for (auto& one : out.fail) {
+        if (one.as == work::count::failed) ++exceptions;
+        if (one.as == work::count::cancelled) ++cancelled;
+        one.what->result().fail(std::move(one.problem));
+      }
+      work more;
+      {
+        std::scoped_lock hold{lock_};
+        for (auto const& one : out.done) free_slot(one.slot);
+        for (auto const& one : out.done) forget(*one.what);
+        for (auto const& one : out.fail) forget(*one.what);
+        stats_.succeeded += values;
+        stats_.failed += exceptions;
+        stats_.cancelled += cancelled;
+        pending_ -= out.done.size() + out.fail.size();
+        if (pending_ == 0) {
+          all_over_.fetch_add(1);
+          Backend::wake_all(all_over_);
+        }
+        hand_out(more);
+        set_marks(more);
+      }
+      out.clear();
+      if (!more.empty()) out = std::move(more);
+    }
+  }
+
+  enum class ended : std::uint8_t { value, exception, stopped };
+  ended complete(typename work::finished const& one) noexcept {
+    auto& t = *one.what;
+    auto& slot = board_.at(one.slot);
+    auto how = ended::exception;
+    try {
+      if (t.why != task::reason::none) {
+        how = ended::stopped;
+        t.result().fail(stopped(t, t.why));
+      } else {
+        reader in(board_.read(slot.result));
+        if (slot.how == board_t::ending::value) {
+          t.succeed(in);
+          how = ended::value;
+        } else {
+          t.result().fail(decode_exception(in));
+        }
+      }
+    } catch (...) {
+      t.result().fail(std::current_exception());
+    }
+    if (options_.on_event) {
+      auto const worker = ring_t::worker_of(slot.control.load(std::memory_order_relaxed));
+      tell(pool_event::kind::task_ended, worker, &t,
+           how == ended::value ? "value" : how == ended::exception ? "exception" : "cancelled");
+    }
+    if (slot.reading.load(std::memory_order_relaxed) != 0) t.call.sent();
+    board_t::clear(slot.result);
+    free_block(t);
+    return how;
+  }
+  static void free_block(task& t) noexcept {
+    if (auto const block = std::exchange(t.block, 0); block != 0) arena<Backend>::free(block);
+  }
+  static std::exception_ptr stopped(task const& t, typename task::reason why) {
+    auto const which = "polyproc: the task" + t.label();
+    switch (why) {
+      case task::reason::limit:
+        return std::make_exception_ptr(time_limit_exceeded(which + " was ended: it ran for longer than its time limit"));
+      case task::reason::deadline:
+        return std::make_exception_ptr(time_limit_exceeded(which + " was given up: it had not ended at its deadline"));
+      case task::reason::cancelled:
+      case task::reason::none: break;
+    }
+    return std::make_exception_ptr(task_cancelled(which + " was cancelled"));
+  }
+
+  void forget(task& t) {
+    free_block(t);
+    if (t.more && std::exchange(t.more->in_deadlines, false)) deadlines_.erase(t.more->deadline);
+  }
+
+  // --- Events, in order.
+
+  void tell(pool_event::kind what, std::uint32_t worker, task const* of, std::string how) noexcept {
+    try {
+      pool_event e{what, worker + std::size_t{1}, pid_of(worker), of != nullptr && of->more ? of->more->options.name : "", std::move(how)};
+      dispatcher<Backend>::get().post([self = this->shared_from_this(), e = std::move(e)] { self->options_.on_event(e); });
+    } catch (...) {  // no memory, no thread: then nobody is told
+    }
+  }
+  [[nodiscard]] long pid_of(std::uint32_t worker) const noexcept { return pids_[worker].load(std::memory_order_relaxed); }
+  void tell_begin(std::uint32_t slot) {
+    auto const worker = ring_t::worker_of(board_.at(slot).control.load(std::memory_order_relaxed));
+    tell(pool_event::kind::task_begun, worker, by_slot_[slot].get(), "");
+  }
+  void tell_end(std::uint32_t worker, std::string how) {
+    if (options_.on_event) tell(pool_event::kind::worker_ended, worker, nullptr, std::move(how));
+  }
+
+  // --- Room for those who submit.
+
+  [[nodiscard]] bool is_room() { return options_.max_waiting == 0 || closed_ || waiting() < options_.max_waiting; }
+  bool room(std::unique_lock<std::mutex>& hold, time_point deadline) {
+    if (is_room()) return true;
+    ++without_room_;
+    bool got = false;
+    for (;;) {
+      work out;
+      harvest(out);
+      hand_out(out);
+      set_marks(out);
+      auto const turn = room_turn_.load();
+      got = is_room();
+      bool const late = deadline != never && Backend::now() >= deadline;
+      if (out.empty() && (got || late)) break;
+      hold.unlock();
+      if (!out.empty()) {
+        settle(out);
+      } else {
+        if (pool_rests_.load()) board_.ring_bell();
+        blocking_scope told;
+        Backend::wait(room_turn_, turn, no_later_than<Backend>(deadline, std::chrono::milliseconds{100}));
+      }
+      hold.lock();
+    }
+    --without_room_;
+    return got;
+  }
+  void wake_those_without_room() noexcept {
+    room_turn_.fetch_add(1);
+    Backend::wake_all(room_turn_);
+  }
+
+  // --- Stopping.
+
+  void give_up_waiting(work& out, std::exception_ptr const& problem) {
+    auto const add = [&](task_ptr what) {
+      if (!what) return;
+      if (problem) out.give_up(std::move(what), problem);
+      else out.stop(std::move(what), task::reason::cancelled);
+    };
+    harvest(out);
+    auto const ring = board_.tasks();
+    for (auto ticket = head(); ticket < ring.tail(); ++ticket) {
+      auto const slot = slot_at(ticket);
+      if (by_slot_[slot] && is_ticket(slot, ticket) && ring_t::recall(board_.at(slot).control, ticket)) add(take_out(slot));
+    }
+    while (auto what = next_of_backlog()) {
+      what->at = task::place::over;
+      add(std::move(what));
+    }
+    set_marks(out);
+  }
+
+  void ask_to_stop(task& t, std::uint32_t slot, typename task::reason why) noexcept {
+    t.why = why;
+    t.end_by = Backend::now() + (t.more ? t.more->options.grace : task_options{}.grace);
+    auto& s = board_.at(slot);
+    s.stop.store(static_cast<std::uint32_t>(ring_t::ticket_of(s.control.load()) + 1));
+    Backend::wake_all(s.stop);
+  }
+
+  // --- Workers.
+
+  basic_process<Backend> made_worker(std::uint32_t i) {
+    process_options o{.name = options_.name + "-" + std::to_string(i + 1), .daemon = true, .start = options_.start,
+                      .group = true, .ignore_interrupt = true, .affinity = options_.affinity};
+    basic_process<Backend> made(std::move(o), &serve_pool<Backend>, board_, i, options_.initializer);
+    made.start(typename basic_process<Backend>::as_worker{});
+    return made;
+  }
+  void note_start(std::uint32_t i) {
+    ++stats_.started;
+    ++stats_.workers;
+    pids_[i].store(workers_[i].process.pid().value_or(0), std::memory_order_relaxed);
+    if (options_.on_event) tell(pool_event::kind::worker_started, i, nullptr, "");
+  }
+  void count_absent() noexcept {
+    absent_ = 0;
+    for (std::uint32_t i = 0; i < target_; ++i) absent_ += !workers_[i].process.pid() && !workers_[i].starting;
+  }
+  void wake_all_idle() noexcept {
+    (void)board_.top().idle.announce();  // one that was woken and has died may have been the last who knew of sleepers
+    board_.top().idle.wake_all();
+  }
+
+  /// Notices those that have ended, and accounts for what they had.
+  void look_after_workers(work& out) {
+    bool some = false;
+    for (std::uint32_t i = 0; i < workers_.size(); ++i) {
+      auto& w = workers_[i];
+      if (!w.process.pid() || w.process.is_alive()) continue;
+      some = true;
+      auto const status = w.process.status();
+      auto const pid = w.process.pid().value_or(0);
+      w.process = {};
+      --stats_.workers;
+      harvest(out);
+      auto const slots = running_;
+      for (auto const slot : slots)
+        if (ring_t::worker_of(board_.at(slot).control.load()) == i) lose(slot, i, pid, status, out);
+      tell_end(i, status ? to_string(*status) : "ended");
+      auto watcher = i + 1;
+      board_.top().watching.compare_exchange_strong(watcher, 0);
+      auto& place = board_.worker(i);
+      auto const left = place.left.load();
+      if (place.arrived.load() == 2) {
+        initializer_failed(place, i, out);
+      } else if (place.arrived.load() == 0 && left == 0) {
+        if (++failed_starts_ >= options_.start_attempts)
+          cannot_start(out, "polyproc: the workers of this pool die before they serve; the last one " +
+                                (status ? to_string(*status) : std::string("ended")));
+      }
+      w.rests = left == 2;
+      place.arrived.store(0);
+      place.leave.store(0);
+      place.left.store(0);
+    }
+    if (!some) return;
+    count_absent();
+    wake_all_idle();
+  }
+  void initializer_failed(typename board_t::place& place, std::uint32_t i, work& out) {
+    std::exception_ptr problem;
+    try {
+      auto const size = static_cast<std::size_t>(place.problem_size);
+      reader in({arena<Backend>::at(place.problem, size), size});
+      problem = decode_exception(in);
+    } catch (...) {
+      problem = std::current_exception();
+    }
+    board_.free_blocks(board_t::problem_of(i));
+    give_up_starting(out, problem);
+  }
+  void cannot_start(work& out, std::string const& why) {
+    give_up_starting(out, std::make_exception_ptr(start_error(why)));
+  }
+  /// Until the next submission.
+  void give_up_starting(work& out, std::exception_ptr const& problem) {
+    failed_starts_ = 0;
+    resting_ = true;
+    give_up_waiting(out, problem);
+  }
+
+  void lose(std::uint32_t number, std::uint32_t worker, long pid, std::optional<exit_status> const& status, work& out) {
+    auto& slot = board_.at(number);
+    if (ring_t::state_of(slot.control.load()) == state::condemned) --doomed_;
+    std::erase(running_, number);
+    auto what = take_out(number);
+    auto& t = *what;
+    board_.free_blocks(board_t::result_of(number));
+    bool const read = slot.reading.load(std::memory_order_relaxed) != 0;
+    if (t.why != task::reason::none) {
+      if (read) t.call.sent();  // what it had taken over is lost with it
+      tell_lost(t, worker, "cancelled");
+      out.stop(std::move(what), t.why);
+      return;
+    }
+    ++stats_.lost;
+    if (t.more && t.more->tries < t.more->options.retries && !closed_for_good_) {
+      ++t.more->tries;
+      ++stats_.repeated;
+      if (again(t, read)) {
+        tell_lost(t, worker, "lost, to be repeated");
+        to_the_front(std::move(what));
+        return;
+      }
+    }
+    if (read) t.call.sent();
+    auto const how = status ? to_string(*status) : std::string("ended");
+    auto const code = status ? status->as_code() : unknown_exit_code;
+    tell_lost(t, worker, "lost");
+    out.give_up(std::move(what),
+                std::make_exception_ptr(worker_lost("polyproc: worker process " + std::to_string(pid) +
+                                                        " was lost with the task it was running" + t.label() + ": it " + how,
+                                                    pid, code)),
+                work::count::lost);
+  }
+  void tell_lost(task const& t, std::uint32_t worker, char const* how) {
+    if (options_.on_event) tell(pool_event::kind::task_ended, worker, &t, how);
+  }
+  /// Its arguments as they were; false when they cannot be had.
+  static bool again(task& t, bool read) noexcept {
+    try {
+      if (read) t.call.sent();
+      else if (t.block != 0) return true;  // its request lies there as it was
+      free_block(t);
+      t.call.clear();
+      t.more->encode_again(t.call);
+      return true;
+    } catch (...) {
+      return false;
+    }
+  }
+
+  // --- The pool's own thread.
+
+  void manage() noexcept {
+    Backend::begin_own_thread("polyproc-pool");
+    auto& top = board_.top();
+    auto next_look = Backend::now() + look_after_workers_every;
+    for (;;) {
+      auto const rung = top.rung.load();
+      work out;
+      std::vector<std::uint32_t> to_start, to_end;
+      auto sleep_until = never;
+      {
+        std::scoped_lock hold{lock_};
+        if (finishing_) return;
+        out.append(std::exchange(later_, {}));
+        harvest(out);
+        auto const now = Backend::now();
+        if (now >= next_look || doomed_ > 0 || start_now_) {
+          bool const look = doomed_ > 0 || Backend::maybe_ended() || ++unforced_looks_ % 16 == 0;
+          if (look) look_after_workers(out);
+          // Nobody has begun anything since the last look: whoever was to be woken was stopped, or is dead.
+          if (scanned_ == scanned_at_last_look_ && !given_none()) wake_all_idle();
+          scanned_at_last_look_ = scanned_;
+          next_look = now + look_after_workers_every;
+        }
+        sleep_until = look_at_clocks(now, out, to_end);
+        choose_whom_to_start(to_start);
+        hand_out(out);
+        set_marks(out);
+        bool const busy = pending_ > 0 || doomed_ > 0 || without_room_ > 0;
+        pool_rests_.store(!busy);
+        auto const rest = doomed_ > 0 ? std::chrono::milliseconds{1} : busy ? look_after_workers_every : idle_recheck;
+        sleep_until = std::min(sleep_until, now + rest);
+      }
+      for (auto const i : to_end) end_worker(i);
+      for (auto const i : to_start) start_worker(i);
+      bool const some = !out.empty() || !to_start.empty() || !to_end.empty();
+      settle(out);
+      if (some) continue;
+      if (look<Backend>()([&] { return top.rung.load(std::memory_order_acquire) != rung; })) continue;
+      top.listening.fetch_add(1);
+      if (top.rung.load() == rung) Backend::wait(top.rung, rung, sleep_until);
+      top.listening.fetch_sub(1);
+    }
+  }
+
+  /// Deadlines and limits; when to look again at the latest.
+  time_point look_at_clocks(time_point now, work& out, std::vector<std::uint32_t>& to_end) {
+    auto next = never;
+    while (!deadlines_.empty()) {
+      auto const first = deadlines_.begin();
+      if (first->first > now) {
+        next = first->first;
+        break;
+      }
+      auto const what = first->second;
+      what->more->in_deadlines = false;
+      deadlines_.erase(first);
+      if (what->at == task::place::waiting) {
+        out.stop(leave_backlog(*what), task::reason::deadline);
+      } else if (what->at == task::place::slot) {
+        auto const slot = slot_of(*what);
+        auto const control = board_.at(slot).control.load();
+        if (ring_t::state_of(control) == state::given && ring_t::recall(board_.at(slot).control, ring_t::ticket_of(control)))
+          out.stop(take_out(slot), task::reason::deadline);
+        else if (what->why == task::reason::none)
+          ask_to_stop(*what, slot, task::reason::deadline);
+      }
+    }
+    for (auto const number : running_) {
+      auto& slot = board_.at(number);
+      auto const& t = by_slot_[number];
+      if (!t || ring_t::state_of(slot.control.load()) != state::running) continue;
+      if (t->why == task::reason::none && t->more && t->more->options.time_limit) {
+        auto const limit = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(slot.began))) +
+                           std::chrono::ceil<time_point::duration>(*t->more->options.time_limit);
+        if (now >= limit) ask_to_stop(*t, number, task::reason::limit);
+        else next = std::min(next, limit);
+      }
+      if (t->why == task::reason::none) continue;
+      if (now < t->end_by) {
+        next = std::min(next, t->end_by);
+      } else if (ring_t::condemn(slot.control)) {
+        to_end.push_back(ring_t::worker_of(slot.control.load()));
+        ++doomed_;
+      }
+    }
+    return next;
+  }
+
+  void choose_whom_to_start(std::vector<std::uint32_t>& to_start) {
+    start_now_ = false;
+    if (absent_ == 0 || resting_ || closed_for_good_) return;
+    bool const needed = pending_ > 0;
+    for (std::uint32_t i = 0; i < target_; ++i) {
+      auto& w = workers_[i];
+      if (w.process.pid() || w.starting || (w.rests && !needed)) continue;
+      w.rests = false;
+      w.starting = true;
+      to_start.push_back(i);
+    }
+    count_absent();
+  }
+  void start_worker(std::uint32_t i) noexcept {
+    basic_process<Backend> made;
+    std::exception_ptr problem;
+    // Not faster and faster when they all die at once.
+    if (failed_starts_ >= 3) std::this_thread::sleep_for(std::chrono::milliseconds(1) * std::min(failed_starts_, 100U));
+    try {
+      made = made_worker(i);
+    } catch (...) {
+      problem = std::current_exception();
+    }
+    work out;
+    {
+      std::scoped_lock hold{lock_};
+      workers_[i].starting = false;
+      if (problem == nullptr) {
+        workers_[i].process = std::move(made);
+        note_start(i);
+      } else if (++failed_starts_ >= options_.start_attempts) {
+        give_up_starting(out, problem);
+      }
+      count_absent();
+    }
+    settle(out);
+  }
+  /// It and all that it has started.
+  void end_worker(std::uint32_t i) noexcept {
+    auto& process = workers_[i].process;  // which nobody but this thread replaces
+    try {
+      process.kill_tree();
+    } catch (...) {
+      try {
+        process.kill();
+      } catch (...) {  // it may not be ended: nothing more can be done about it
+      }
+    }
+  }
+
+  options_t options_;
+  board_t board_;
+  mutable std::mutex lock_;
+  std::uint32_t target_ = 0;
+  std::vector<worker_entry> workers_;
+  std::vector<std::atomic<long>> pids_;
+  std::vector<task_ptr> by_slot_;
+  std::vector<std::uint16_t> free_;
+  std::vector<std::byte> spare_;  // memory for the next request
+  std::vector<std::uint32_t> running_;  // slots that a worker has begun
+  std::uint64_t scanned_ = 0;           // tickets before this one have begun, or were taken back
+  std::atomic<std::uint64_t> scanned_hint_{0};
+  std::uint64_t scanned_at_last_look_ = 0;
+  std::map<int, std::deque<task_ptr>, higher_first> backlog_;
+  std::size_t backlog_size_ = 0;
+  std::size_t pending_ = 0;  // submitted and not completed
+  int common_priority_ = 0;  // of all that wait, unless
+  bool mixed_ = false;       // they differ
+  unsigned submitted_into_backlog_ = 0;
+  std::multimap<time_point, task_ptr> deadlines_;
+  work later_;
+  unsigned attentive_ = 0;     // who want to know of each end
+  unsigned without_room_ = 0;  // who wait for room
+  unsigned failed_starts_ = 0;
+  unsigned unforced_looks_ = 0;
+  std::size_t absent_ = 0;  // workers that should be there and are not
+  unsigned doomed_ = 0;     // tasks condemned, whose workers have not ended
+  bool resting_ = false;    // starting workers is pointless until somebody submits something
+  bool start_now_ = false;
+  bool closed_ = false;
+  bool closed_for_good_ = false;
+  bool finishing_ = false;
+  std::atomic<bool> pool_rests_{false};
+  pool_stats stats_;
+  typename Backend::template atomic<std::uint32_t> all_over_{0};
+  typename Backend::template atomic<std::uint32_t> room_turn_{0};
+  std::mutex finish_lock_;
+  std::thread manager_;
+};
+
+}  // namespace polyproc::inline v0_1::detail

@@ -1,0 +1,61 @@
+/// What can be chosen for a pool of processes, and what it tells of itself.
+#pragma once
+
+#include <polyproc/process/process.hpp>
+#include <polyproc/task/worker_state.hpp>
+
+namespace polyproc::inline v0_1 {
+
+/// Something that has happened in a pool.
+struct pool_event {
+  enum class kind : std::uint8_t { worker_started, worker_ended, task_begun, task_ended };
+  kind what = kind::worker_started;
+  std::size_t worker = 0;  ///< 1 to the number of workers.
+  long pid = 0;            ///< Of the worker's process.
+  std::string task;        ///< task_options::name; empty for workers.
+  std::string how;         ///< Of an end, in words: "value", "exception", "lost", "cancelled", "exited with code 0", ...
+};
+
+struct pool_stats {
+  std::size_t workers = 0;  ///< That run now.
+  std::size_t running = 0;  ///< Tasks that workers have begun.
+  std::size_t waiting = 0;  ///< Tasks not begun.
+  std::uint64_t submitted = 0;
+  std::uint64_t succeeded = 0;  ///< Ended with a value.
+  std::uint64_t failed = 0;     ///< Ended with an exception of their own, or one that its value could not be read.
+  std::uint64_t lost = 0;       ///< Whose worker was lost, each time.
+  std::uint64_t repeated = 0;   ///< Given to another worker after that (task_options::retries).
+  std::uint64_t cancelled = 0;  ///< By cancel(), by a limit or deadline, or with the pool.
+  std::uint64_t started = 0;    ///< Workers started so far.
+};
+
+template <backend Backend = native_backend>
+struct basic_process_pool_options {
+  std::size_t workers = 0;    ///< 0: as many as this process may use processors. At most 4096.
+  std::string name = "pool";  ///< Workers are called NAME-1, NAME-2, ...
+  /// How long the destructor waits for running tasks, which it asks to stop, before it ends their workers.
+  std::chrono::milliseconds grace = std::chrono::seconds{1};
+  start_method start = start_method::automatic;
+  /// What each worker runs before its first task: {function, arguments...}.
+  basic_pool_initializer<Backend> initializer = {};
+  /// Tasks that have not begun, at most; submit waits for room. 0: any number.
+  std::size_t max_waiting = 0;
+  /// A worker that has run so many tasks is replaced. 0: never.
+  std::size_t tasks_per_worker = 0;
+  /// A worker whose resident memory has grown by so many bytes since its start is replaced after its task. 0: never. (Looked at
+  /// ten times a second at most; where the system does not tell, never.)
+  std::size_t memory_growth = 0;
+  /// A worker that has had nothing to do for so long ends, until there is work again. 0: never.
+  std::chrono::milliseconds idle_time{0};
+  /// So many workers in a row that die before they serve, or cannot be started at all: then what waits fails with start_error.
+  /// The next submission tries again.
+  unsigned start_attempts = 10;
+  /// The processors on which workers may run, as for process_options.
+  std::vector<unsigned> affinity = {};
+  /// Called with each pool_event, in order, on the library's thread for callbacks. Costs a wake-up of the pool's thread for each
+  /// task.
+  detail::callback<pool_event const&> on_event = {};
+};
+using process_pool_options = basic_process_pool_options<>;
+
+}  // namespace polyproc::inline v0_1

@@ -1,0 +1,90 @@
+/// A task of a pool of processes, as the pool's own process has it.
+#pragma once
+
+#include <polyproc/task/outcome.hpp>
+#include <polyproc/task/task_options.hpp>
+
+#include <map>
+
+namespace polyproc::inline v0_1::detail {
+
+template <backend Backend>
+class pool_core;
+
+/// Where it is, and whose it is to complete it, is said by `at`, under the pool's lock; only who has set `over` completes it.
+template <backend Backend>
+class pool_task {
+ public:
+  enum class place : std::uint8_t {
+    waiting,  ///< In the pool's own list.
+    slot,     ///< Given to the workers, or begun by one of them.
+    over,     ///< Somebody is completing it, or has.
+  };
+  enum class reason : std::uint8_t { none, cancelled, limit, deadline };
+
+  pool_task() = default;
+  pool_task(pool_task const&) = delete;
+  pool_task& operator=(pool_task const&) = delete;
+  virtual ~pool_task() = default;
+
+  /// Decodes the value and completes the outcome with it. May throw what decoding throws.
+  virtual void succeed(reader& value) = 0;
+  [[nodiscard]] virtual outcome_base<Backend>& result() noexcept = 0;
+
+  /// What only few tasks have.
+  struct rarely {
+    task_options options;
+    callback<writer&> encode_again;  // if it may be repeated
+    unsigned tries = 0;
+    bool in_deadlines = false;
+    typename std::multimap<time_point, std::shared_ptr<pool_task>>::iterator deadline{};
+  };
+
+  writer call;
+  std::unique_ptr<rarely> more;
+  int priority = 0;
+  place at = place::waiting;
+  reason why = reason::none;  // it was asked to stop
+  time_point end_by = never;  // if it was: when its worker is to be ended
+  std::uint64_t block = 0;    // of the arena, that holds its request, if that is large
+  std::uint64_t block_size = 0;
+
+  /// For those who wait without the lock: in which slot it is, as which ticket; or none.
+  static constexpr std::uint64_t nowhere = ~std::uint64_t{0};
+  typename Backend::template atomic<std::uint64_t> where{nowhere};
+  /// Somebody wants it to be completed though nobody asks.
+  std::atomic<bool> asked_for{false};
+
+  [[nodiscard]] std::string label() const {
+    return more && !more->options.name.empty() ? " (" + more->options.name + ")" : std::string();
+  }
+};
+
+template <class R, backend Backend>
+class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
+ public:
+  explicit typed_task(std::shared_ptr<pool_core<Backend>> of) noexcept : pool_(std::move(of)) {}
+
+  void succeed(reader& value) override {
+    if constexpr (std::is_void_v<R>) {
+      value.expect_end();
+      outcome<R, Backend>::succeed({});
+    } else {
+      auto made = decode<R>(value);
+      value.expect_end();
+      outcome<R, Backend>::succeed(std::move(made));
+    }
+  }
+  [[nodiscard]] outcome_base<Backend>& result() noexcept override { return *this; }
+
+  void must_complete() noexcept override { pool_->ask_for(*this); }
+  bool wait(time_point deadline) noexcept override {
+    return this->ready() || pool_->help(*this, deadline) || this->park(deadline);
+  }
+  bool cancel() override { return pool_->cancel(*this); }
+
+ private:
+  std::shared_ptr<pool_core<Backend>> pool_;
+};
+
+}  // namespace polyproc::inline v0_1::detail
