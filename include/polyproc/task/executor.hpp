@@ -24,7 +24,9 @@ struct pool_stats {
   std::uint64_t done = 0;         ///< Of these, how many gave a value,
   std::uint64_t failed = 0;       ///< ... ended by an exception, or by the loss of their worker,
   std::uint64_t cancelled = 0;    ///< ... were given up: cancelled, past their time, or left over at the pool's end.
-  std::uint64_t restarted = 0;    ///< Workers that were replaced because they died. Threads do not.
+  std::uint64_t lost = 0;         ///< Times that a task's worker died with it,
+  std::uint64_t repeated = 0;     ///< ... and that it was given to another one after that (task_options::retries).
+  std::uint64_t restarted = 0;    ///< Workers that were started in the place of another. Threads are not.
 };
 
 struct map_options {

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <polyproc/process/process.hpp>
+#include <polyproc/task/executor.hpp>
 #include <polyproc/task/pool_options.hpp>
 #include <polyproc/task/pool_task.hpp>
 #include <polyproc/task/pool_worker.hpp>
@@ -261,7 +262,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       auto const status = w.process.status();
       tell_end(i, status ? to_string(*status) : "was ended with the pool");
       w.process = {};  // a daemon that still runs is ended at once
-      --stats_.workers;
+      --live_;
     }
   }
 
@@ -308,6 +309,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       hand_out(out);
       set_marks(out);
       now = stats_;
+      now.workers = target_;
       now.running = running_.size();
       now.waiting = waiting();
     }
@@ -623,7 +625,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         }
       }
       for (auto& one : out.fail) {
-        if (one.as == work::count::failed) ++exceptions;
+        if (one.as != work::count::cancelled) ++exceptions;
         if (one.as == work::count::cancelled) ++cancelled;
         one.what->result().fail(std::move(one.problem));
       }
@@ -633,7 +635,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         for (auto const& one : out.done) free_slot(one.slot);
         for (auto const& one : out.done) forget(*one.what);
         for (auto const& one : out.fail) forget(*one.what);
-        stats_.succeeded += values;
+        stats_.done += values;
         stats_.failed += exceptions;
         stats_.cancelled += cancelled;
         pending_ -= out.done.size() + out.fail.size();
@@ -792,8 +794,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     return made;
   }
   void note_start(std::uint32_t i) {
-    ++stats_.started;
-    ++stats_.workers;
+    ++live_;
+    if (manager_.joinable()) ++stats_.restarted;
     pids_[i].store(workers_[i].process.pid().value_or(0), std::memory_order_relaxed);
     if (options_.on_event) tell(pool_event::kind::worker_started, i, nullptr, "");
   }
@@ -816,7 +818,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       auto const status = w.process.status();
       auto const pid = w.process.pid().value_or(0);
       w.process = {};
-      --stats_.workers;
+      --live_;
       harvest(out);
       auto const slots = running_;
       for (auto const slot : slots)
@@ -1080,6 +1082,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   unsigned without_room_ = 0;  // who wait for room
   unsigned failed_starts_ = 0;
   unsigned unforced_looks_ = 0;
+  std::size_t live_ = 0;    // workers that run
   std::size_t absent_ = 0;  // workers that should be there and are not
   unsigned doomed_ = 0;     // tasks condemned, whose workers have not ended
   bool resting_ = false;    // starting workers is pointless until somebody submits something

@@ -16,19 +16,6 @@ struct pool_event {
   std::string how;         ///< Of an end, in words: "value", "exception", "lost", "cancelled", "exited with code 0", ...
 };
 
-struct pool_stats {
-  std::size_t workers = 0;  ///< That run now.
-  std::size_t running = 0;  ///< Tasks that workers have begun.
-  std::size_t waiting = 0;  ///< Tasks not begun.
-  std::uint64_t submitted = 0;
-  std::uint64_t succeeded = 0;  ///< Ended with a value.
-  std::uint64_t failed = 0;     ///< Ended with an exception of their own, or one that its value could not be read.
-  std::uint64_t lost = 0;       ///< Whose worker was lost, each time.
-  std::uint64_t repeated = 0;   ///< Given to another worker after that (task_options::retries).
-  std::uint64_t cancelled = 0;  ///< By cancel(), by a limit or deadline, or with the pool.
-  std::uint64_t started = 0;    ///< Workers started so far.
-};
-
 template <backend Backend = native_backend>
 struct basic_process_pool_options {
   std::size_t workers = 0;    ///< 0: as many as this process may use processors. At most 4096.

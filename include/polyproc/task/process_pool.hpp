@@ -1,11 +1,8 @@
 /// Workers in processes of their own, and futures for what they do.
 #pragma once
 
-#include <polyproc/task/future.hpp>
+#include <polyproc/task/executor.hpp>
 #include <polyproc/task/pool_core.hpp>
-
-#include <iterator>
-#include <ranges>
 
 namespace polyproc::inline v0_1 {
 
@@ -17,18 +14,11 @@ struct carried_target {
   F target;
 };
 
-/// What a worker does with one piece of a map.
-template <class F, class In, class Out, backend Backend>
-struct map_piece {
+/// What a worker does with a chunk of a map.
+template <class Out, class Way, class F, class In, backend Backend>
+struct map_chunk {
   auto operator()(carried_target<F, Backend> carried, std::vector<In> items) const {
-    if constexpr (std::is_void_v<Out>) {
-      for (auto& item : items) call_target(carried.target, std::move(item));
-    } else {
-      std::vector<Out> results;
-      results.reserve(items.size());
-      for (auto& item : items) results.push_back(call_target(carried.target, std::move(item)));
-      return results;
-    }
+    return run_chunk<Backend, Out, Way>(carried.target, std::move(items));
   }
 };
 
@@ -57,7 +47,7 @@ struct codec<detail::carried_target<F, Backend>> {
 /// The destructor gives up what has not begun (task_cancelled), asks running tasks to stop, gives them options.grace, then ends
 /// the workers.
 template <backend Backend = native_backend>
-class basic_process_pool {
+class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>, Backend> {
  public:
   using options_type = basic_process_pool_options<Backend>;
   template <class F, class... Args>
@@ -98,39 +88,43 @@ class basic_process_pool {
   /// when no worker of this pool has that number (any more).
   bool kill_worker(long pid) { return core_->kill_worker(pid); }
 
-  /// Runs target(args...) in a worker; returns at once, unless options.max_waiting is reached: then it waits for room. Throws
+  /// Runs target(args...) in a worker, and gives the future of its result; returns at once, unless options.max_waiting is reached: then it waits for room. Throws
   /// std::logic_error when the pool is closed, and what encoding the arguments throws; nothing was submitted then.
   template <class F, class... Args>
-    requires(!std::is_same_v<std::decay_t<F>, task_options>)
-  [[nodiscard]] auto submit(F&& target, Args&&... args) -> basic_future<call_result_t<F, Args...>, Backend> {
+    requires(!detail::is_task_options<F>)
+  [[nodiscard]] auto submit(F&& target, Args&&... args) {
     return *enter(never, nullptr, std::forward<F>(target), std::forward<Args>(args)...);
   }
   template <class F, class... Args>
-  [[nodiscard]] auto submit(task_options options, F&& target, Args&&... args)
-      -> basic_future<call_result_t<F, Args...>, Backend> {
+  [[nodiscard]] auto submit(task_options options, F&& target, Args&&... args) {
     return *enter(never, &options, std::forward<F>(target), std::forward<Args>(args)...);
   }
-  /// The same; nothing if there is no room now, or not until the time is over.
+  /// The same, an optional future: nothing if there is no room now, or not until the time is over.
   template <class F, class... Args>
-    requires(!std::is_same_v<std::decay_t<F>, task_options>)
-  [[nodiscard]] auto try_submit(F&& target, Args&&... args) -> std::optional<basic_future<call_result_t<F, Args...>, Backend>> {
+    requires(!detail::is_task_options<F>)
+  [[nodiscard]] auto try_submit(F&& target, Args&&... args) {
     return enter(time_point{}, nullptr, std::forward<F>(target), std::forward<Args>(args)...);
   }
   template <class F, class... Args>
-  [[nodiscard]] auto try_submit(task_options options, F&& target, Args&&... args)
-      -> std::optional<basic_future<call_result_t<F, Args...>, Backend>> {
+  [[nodiscard]] auto try_submit(task_options options, F&& target, Args&&... args) {
     return enter(time_point{}, &options, std::forward<F>(target), std::forward<Args>(args)...);
   }
   template <class Rep, class Period, class F, class... Args>
-    requires(!std::is_same_v<std::decay_t<F>, task_options>)
-  [[nodiscard]] auto submit_for(std::chrono::duration<Rep, Period> wait, F&& target, Args&&... args)
-      -> std::optional<basic_future<call_result_t<F, Args...>, Backend>> {
+    requires(!detail::is_task_options<F>)
+  [[nodiscard]] auto submit_for(std::chrono::duration<Rep, Period> wait, F&& target, Args&&... args) {
     return enter(detail::deadline_after<Backend>(wait), nullptr, std::forward<F>(target), std::forward<Args>(args)...);
   }
   template <class Rep, class Period, class F, class... Args>
-  [[nodiscard]] auto submit_for(std::chrono::duration<Rep, Period> wait, task_options options, F&& target, Args&&... args)
-      -> std::optional<basic_future<call_result_t<F, Args...>, Backend>> {
+  [[nodiscard]] auto submit_for(std::chrono::duration<Rep, Period> wait, task_options options, F&& target, Args&&... args) {
     return enter(detail::deadline_after<Backend>(wait), &options, std::forward<F>(target), std::forward<Args>(args)...);
+  }
+
+  /// For pool_face.
+  template <class Out, class Way, class F, class In>
+  auto submit_chunk(task_options const& options, F const& target, std::vector<In>&& items) {
+    using kept = std::decay_t<F>;
+    return submit(options, detail::map_chunk<Out, Way, kept, In, Backend>{}, detail::carried_target<kept, Backend>{target},
+                  std::move(items));
   }
 
   /// No more tasks are accepted; those submitted are still done.
