@@ -161,7 +161,8 @@ class promised_outcome : public outcome<T, Backend> {
     {
       std::scoped_lock hold{lock_};
       if (!cancelled()) {
-        on_cancel_ = std::move(call);
+        // What has its outcome is not cancelled any more, and who sees the outcome come forgets the call.
+        if (!this->ready()) on_cancel_ = std::move(call);
         return;
       }
     }
@@ -441,8 +442,9 @@ class basic_future : public detail::future_face<T, Backend> {
   struct awaiter {
     basic_future from;
     [[nodiscard]] bool await_ready() const { return from.ready(); }
+    /// Not inlined: some compilers keep what is local here in the coroutine's frame, which may be gone before the end.
     template <class Handle>
-    bool await_suspend(Handle waiting) {
+    [[gnu::noinline]] bool await_suspend(Handle waiting) {
       struct todo final : detail::outcome_base<Backend>::pending_call {
         Handle to;
         explicit todo(Handle h) noexcept : detail::outcome_base<Backend>::pending_call(false), to(h) {}
@@ -485,8 +487,19 @@ struct basic_future<T, Backend>::promise_type : detail::coroutine_result<T, Back
   [[nodiscard]] basic_future get_return_object() { return this->promise.get_future(); }
   [[nodiscard]] detail::goes_on_at_once initial_suspend() const noexcept { return {}; }
   [[nodiscard]] detail::goes_on_at_once final_suspend() const noexcept { return {}; }
-  void unhandled_exception() {
-    if (!this->promise.cancelled()) (void)this->promise.set_exception(std::current_exception());
+  void unhandled_exception() noexcept {
+    try {
+      (void)this->promise.set_exception(std::current_exception());
+    } catch (std::logic_error const&) {  // out of a destructor, after co_return had given the value
+    }
+  }
+  /// Who cancels the coroutine's future cancels what the coroutine waits for.
+  template <class Awaited>
+  Awaited&& await_transform(Awaited&& what) {
+    if constexpr (detail::is_future<std::remove_cvref_t<Awaited>>) {
+      if (what.valid()) this->promise.on_cancel([of = detail::future_access::outcome_of(what)] { (void)of->cancel(); });
+    }
+    return std::forward<Awaited>(what);
   }
 };
 
