@@ -646,7 +646,6 @@ std::vector<kind> const& kinds() {
                       exception_bytes(std::make_exception_ptr(decode_error("a", 3))),
                       exception_bytes(std::make_exception_ptr(5)),
                       exception_bytes(std::make_exception_ptr(group_failure("a", 2, 7, -9))),
-                      exception_bytes(std::make_exception_ptr(travelling("a", 3))),
                       nested(std::out_of_range("a")),
                       nested(owner_died("a"))};
     k.push_back({"call", &calls, {to_bytes(adder{2}) + to_bytes(adder_arguments{1, "a", {2, 3}})}});
