@@ -344,6 +344,7 @@ int main(int argc, char** argv) {
   example::arguments const given(argc, argv, "sync_async");
 
   show("process_pool", polyproc::process_pool{workers});
+  show("thread_pool", polyproc::thread_pool{workers});
   say("-- what can wait, in three forms");
   all_that_waits();
 }
