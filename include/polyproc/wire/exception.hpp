@@ -112,7 +112,7 @@ class exception_makers {
 
  private:
   static std::mutex& lock() noexcept {
-    static constinit std::mutex the_lock;
+    static std::mutex the_lock;  // no constinit: not everywhere can a mutex be made by the compiler
     return the_lock;
   }
   static entry*& first() noexcept {
