@@ -64,12 +64,13 @@ TEST_CASE_METHOD(tidy, "what is submitted runs in the pool's threads and its res
 
 TEST_CASE_METHOD(tidy, "callables, arguments and results that can only be moved are moved") {
   polyproc::thread_pool pool(1);
-  auto f = pool.submit([held = std::make_unique<int>(1)](std::unique_ptr<int> given) { return std::make_unique<int>(*held + *given); },
+  using owned = std::unique_ptr<int>;
+  auto f = pool.submit([held = std::make_unique<int>(1)](owned given) { return std::make_unique<int>(*held + *given); },
                        std::make_unique<int>(2));
   CHECK(*f.get() == 3);
-  std::vector<std::unique_ptr<int>> items;
+  std::vector<owned> items;
   for (int i = 0; i < 10; ++i) items.push_back(std::make_unique<int>(i));
-  auto const out = pool.map([held = std::make_unique<int>(10)](std::unique_ptr<int> x) { return *x + *held; }, std::move(items));
+  auto const out = pool.map([held = std::make_unique<int>(10)](owned x) { return *x + *held; }, std::move(items));
   for (int i = 0; i < 10; ++i) CHECK(out[static_cast<std::size_t>(i)] == i + 10);
 }
 
@@ -160,7 +161,7 @@ TEST_CASE_METHOD(tidy, "[H4] a queued task that is cancelled never begins, and i
   busy.get();
 }
 
-TEST_CASE_METHOD(tidy, "[H4] a running task that is cancelled is asked to stop, and its outcome is task_cancelled when it has ended") {
+TEST_CASE_METHOD(tidy, "[H4] a running task that is cancelled is asked to stop, and is task_cancelled when it has ended") {
   polyproc::thread_pool pool(1);
   std::atomic<int> begun{0};
   auto f = pool.submit([&] {
@@ -642,7 +643,7 @@ TEST_CASE_METHOD(tidy, "posted tasks run without a future, in their order, and t
   CHECK(pool.stats().done == 1001);
 }
 
-TEST_CASE_METHOD(tidy, "tasks that come from everywhere and are cancelled at random: each future has one outcome, and the books are right") {
+TEST_CASE_METHOD(tidy, "tasks from everywhere, cancelled at random: each future has one outcome, and the books are right") {
   polyproc::thread_pool pool(3);
   std::atomic<std::uint64_t> values{0};
   std::atomic<std::uint64_t> cancels{0};

@@ -1,15 +1,16 @@
 /// The threads of a pool, and how work comes to them.
 ///
-/// Work is pushed onto an inbox without a lock. A thread that looks for some moves the inbox into lines, one for each priority,
-/// under a lock, and takes from there; when many wait it takes several, which others may take from it again as long as they have
-/// not begun. Whoever wants to run a task, or to give it up, claims it first: so the one who waits for a task may run it himself,
-/// and what is then left of it in the lines is a husk that is thrown away later.
+/// Work is pushed onto an inbox without a lock. A thread that looks for some moves the inbox into lines, one for each
+/// priority, under a lock, and takes from there; when many wait it takes several, which others may take from it again as long
+/// as they have not begun. Whoever wants to run a task, or to give it up, claims it first: so the one who waits for a task
+/// may run it himself, and what is then left of it in the lines is a husk that is thrown away later.
 ///
-/// At most one idle thread looks, for as long as that has paid off lately; the others are parked. Who brings work wakes one of
-/// them, unless one looks. One that stops looking because it has found something passes that on if there is more.
+/// At most one idle thread looks, for as long as that has paid off lately; the others are parked. Who brings work wakes one
+/// of them, unless one looks. One that stops looking because it has found something passes that on if there is more.
 ///
-/// A thread that parks in a wait for a future does not serve meanwhile. If that leaves fewer threads than the pool is to have,
-/// and work waits, a spare one goes on; one too many stands by as soon as it is done with its task, and ends after a while.
+/// A thread that parks in a wait for a future does not serve meanwhile. If that leaves fewer threads than the pool is to
+/// have, and work waits, a spare one goes on; one too many stands by as soon as it is done with its task, and ends after a
+/// while.
 #pragma once
 
 #include <polyproc/process/child.hpp>
@@ -582,7 +583,8 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     if (auto* const head = inbox_.load(); head != nullptr && head != closed_mark()) line_up(inbox_.exchange(nullptr));
   }
 
-  /// The best one, if it is better than `above`; and some of its equals into the slots of `by` if many wait and `by` has none.
+  /// The best one, if it is better than `above`; and some of its equals into the slots of `by` if many wait and `by` has
+  /// none.
   job* take_from_lines(member& by, int above, bool& more) noexcept {
     std::scoped_lock hold{queue_lock_};
     refresh();

@@ -61,8 +61,8 @@ struct task_times {
 };
 
 /// A task with an outcome; its allocation is all that a submission needs. `phase_` says who has it: whoever moves it on from
-/// waiting. While it is `busy` somebody does the books for that, and whoever takes it out of the line waits for him: so the crew,
-/// which does not end before its lines are empty, is there.
+/// waiting. While it is `busy` somebody does the books for that, and whoever takes it out of the line waits for him: so the
+/// crew, which does not end before its lines are empty, is there.
 template <class R, class Call, backend Backend>
 class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
  public:
@@ -219,7 +219,8 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
     by.end(*this);
     auto const how = phase_.exchange(over, std::memory_order_acq_rel);
     token = outer;
-    times.record(by, details_.get(), how == stopping ? "cancelled" : how == late ? "time limit" : problem ? "exception" : "value");
+    times.record(by, details_.get(),
+                 how == stopping ? "cancelled" : how == late ? "time limit" : problem ? "exception" : "value");
     member::count(how != running ? by.cancelled : problem ? by.failed : by.done);
     if (how == stopping)
       this->fail(std::make_exception_ptr(task_cancelled("polyproc: the task was asked to stop while it ran, and has ended")));
@@ -261,7 +262,8 @@ template <class Call, backend Backend>
 class posted_task final : public crew_job<Backend> {
  public:
   template <class... Parts>
-  explicit posted_task(crew<Backend>& of, Parts&&... parts) : home_(&of), call_(std::in_place, std::forward<Parts>(parts)...) {}
+  explicit posted_task(crew<Backend>& of, Parts&&... parts)
+      : home_(&of), call_(std::in_place, std::forward<Parts>(parts)...) {}
 
   void run(crew_member<Backend>& by) noexcept override {
     std::unique_ptr<posted_task> const own(this);
@@ -306,14 +308,14 @@ struct thread_pool_options {
   std::size_t workers = 0;
   /// Threads are called NAME-1, NAME-2, ...
   std::string name = "threads";
-  /// How many tasks may wait to begin: submit waits for room, try_submit gives nothing. 0: as many as memory takes. The pool's
-  /// own tasks may exceed it by submit and post: they would wait for themselves.
+  /// How many tasks may wait to begin: submit waits for room, try_submit gives nothing. 0: as many as memory takes. The
+  /// pool's own tasks may exceed it by submit and post: they would wait for themselves.
   std::size_t max_waiting = 0;
   /// Called in each thread before its first task, in several at once; spare threads too. What it lets out is thrown by the
   /// constructor.
   std::optional<detail::callback<>> initializer = {};
-  /// The numbers of the processors that the threads may use; empty: all. std::errc::not_supported where the system has no such
-  /// thing.
+  /// The numbers of the processors that the threads may use; empty: all. std::errc::not_supported where the system has no
+  /// such thing.
   std::vector<unsigned> affinity = {};
   /// Record who ran what when, for write_trace: the last 100 000 tasks.
   bool trace = false;
@@ -326,12 +328,12 @@ struct thread_pool_options {
 /// A task may wait for others of its pool, whatever their number: it runs itself what has not begun, and while it waits for
 /// anything else by a future another thread takes its place. It may submit, close, terminate and resize, too.
 ///
-/// A thread cannot be ended from outside. cancel(), time limits, terminate and the destructor ask tasks to stop: those that want
-/// to end early look at this_task::stop_requested() now and then, or sleep with this_task::sleep_for.
+/// A thread cannot be ended from outside. cancel(), time limits, terminate and the destructor ask tasks to stop: those that
+/// want to end early look at this_task::stop_requested() now and then, or sleep with this_task::sleep_for.
 ///
 /// Any number of threads may use it at once. The destructor gives up what has not begun (task_cancelled), asks what runs to
-/// stop, and waits for that; within one of the pool's own tasks it does not wait. In a copy that a fork left in a child it does
-/// nothing: threads are not copied.
+/// stop, and waits for that; within one of the pool's own tasks it does not wait. In a copy that a fork left in a child it
+/// does nothing: threads are not copied.
 template <backend Backend = native_backend>
 class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, Backend> {
   using crew = detail::crew<Backend>;
@@ -374,8 +376,8 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   [[nodiscard]] pool_stats stats() const { return crew_->stats(); }
 
   /// Runs target(args...) in one of the threads; returns at once. Target and arguments are kept as std::thread keeps them
-  /// (decayed copies, moved where they are given away) and handed over as rvalues. Throws std::logic_error when the pool is closed,
-  /// std::bad_alloc, and what copying them throws. With max_waiting: waits for room.
+  /// (decayed copies, moved where they are given away) and handed over as rvalues. Throws std::logic_error when the pool is
+  /// closed, std::bad_alloc, and what copying them throws. With max_waiting: waits for room.
   template <class F, class... Args>
     requires(!detail::is_task_options<F>)
   [[nodiscard]] auto submit(F&& target, Args&&... args) {
@@ -438,18 +440,18 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
 
   /// No more tasks are accepted; those submitted are still done.
   void close() noexcept { crew_->close(); }
-  /// Waits until everything submitted is done and the threads have ended. Throws std::logic_error before close() or terminate():
-  /// it would wait for ever; and in one of the pool's own tasks, for the same reason.
+  /// Waits until everything submitted is done and the threads have ended. Throws std::logic_error before close() or
+  /// terminate(): it would wait for ever; and in one of the pool's own tasks, for the same reason.
   void join() {
     if (!crew_->is_closed())
-      throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to finish what "
-                             "was submitted) or terminate() first");
+      throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to finish "
+                             "what was submitted) or terminate() first");
     if (crew_->here() != nullptr)
       throw std::logic_error("polyproc: a task that joins its own pool would wait for itself");
     finish();
   }
-  /// Closes, gives up what has not begun, asks what runs to stop, and waits for that, except in one of the pool's own tasks. Every
-  /// future that was not ready gets task_cancelled.
+  /// Closes, gives up what has not begun, asks what runs to stop, and waits for that, except in one of the pool's own tasks.
+  /// Every future that was not ready gets task_cancelled.
   void terminate() {
     close();
     crew_->give_up_waiting();
@@ -457,22 +459,22 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
     // What was taken out of the lines at that moment has begun, and was asked, or asked itself.
     if (crew_->here() == nullptr) finish();
   }
-  /// Closes, and waits until everything has ended, what has not begun too unless it is to be given up. In one of the pool's own
-  /// tasks it does not wait.
+  /// Closes, and waits until everything has ended, what has not begun too unless it is to be given up. In one of the pool's
+  /// own tasks it does not wait.
   void shutdown(bool cancel_pending = false) {
     close();
     if (cancel_pending) crew_->give_up_waiting();
     if (crew_->here() == nullptr) finish();
   }
-  /// Closes, and lets go of the threads: they do what was submitted, and end, and neither the destructor nor the program's end waits
-  /// for them. What they use must be there for that long.
+  /// Closes, and lets go of the threads: they do what was submitted, and end, and neither the destructor nor the program's
+  /// end waits for them. What they use must be there for that long.
   void detach() {
     close();
     if (!detached_.exchange(true)) crew_->let_threads_go();
   }
 
-  /// From now on that many tasks at once (0: as many as this process may use processors). Those that are too many end when they are
-  /// done with what they do. Throws as the constructor.
+  /// From now on that many tasks at once (0: as many as this process may use processors). Those that are too many end when
+  /// they are done with what they do. Throws as the constructor.
   void resize(std::size_t workers) { crew_->resize(count_of(workers)); }
 
   /// Writes what was recorded so far, for https://ui.perfetto.dev. Throws std::logic_error if .trace was not set,

@@ -64,11 +64,12 @@ class trace_recorder {
     return dropped_;
   }
 
-  /// All of it as text in the trace event format (JSON). Times are those of time_point: traces of several pools, and of several
-  /// processes, fit together.
+  /// All of it as text in the trace event format (JSON). Times are those of time_point: traces of several pools, and of
+  /// several processes, fit together.
   [[nodiscard]] std::string text() const {
     std::scoped_lock hold{lock_};
-    std::string out = "{\"displayTimeUnit\":\"ns\",\"otherData\":{\"dropped\":" + std::to_string(dropped_) + "},\"traceEvents\":[";
+    std::string out = "{\"displayTimeUnit\":\"ns\",\"otherData\":{\"dropped\":" + std::to_string(dropped_) +
+                      "},\"traceEvents\":[";
     auto named = workers_;
     for (auto const& e : events_) named.try_emplace({e.pid, e.worker}, "worker " + std::to_string(e.worker));
     bool first = true;
@@ -107,8 +108,8 @@ class trace_recorder {
     if (file) good = (std::fclose(file.release()) == 0) && good;
     if (!good)
       throw std::system_error(std::make_error_code(std::errc::io_error),
-                              "polyproc: the trace could not be written to " + path + "; look whether its directory is there, "
-                              "may be written to, and has room");
+                              "polyproc: the trace could not be written to " + path +
+                                  "; look whether its directory is there, may be written to, and has room");
   }
 
  private:
