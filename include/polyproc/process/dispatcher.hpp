@@ -13,6 +13,7 @@
 #include <polyproc/sync/blocking.hpp>
 
 #include <deque>
+#include <optional>
 #include <thread>
 
 namespace polyproc::inline v0_1::detail {
@@ -70,15 +71,29 @@ class dispatcher {
     guarded_run<Backend>(call);
   }
   /// Runs it at that time, on the thread that watches: it must take no time and wait for nothing. Never if the program ends
-  /// before.
-  void post_at(time_point when, callback<> call) {
+  /// before. The number is for forget.
+  std::uint64_t post_at(time_point when, callback<> call) {
     std::scoped_lock hold{lock_};
-    timers_.push_back({when, std::move(call)});
+    timers_.push_back({when, std::move(call), ++last_timer_});
     try {
       wake_watcher();
     } catch (...) {
       timers_.pop_back();
       throw;
+    }
+    return last_timer_;
+  }
+  /// What was to run at some time is not to run any more. It may be running.
+  void forget(std::uint64_t timer_number) noexcept {
+    std::optional<timer> gone;  // destroyed without the lock
+    std::scoped_lock hold{lock_};
+    for (auto& one : timers_) {
+      if (one.number != timer_number) continue;
+      gone.emplace(std::move(one));
+      if (&one != &timers_.back()) one = std::move(timers_.back());
+      timers_.pop_back();
+      if (watching_) ring();
+      return;
     }
   }
 
@@ -98,6 +113,7 @@ class dispatcher {
   struct timer {
     time_point when;
     callback<> call;
+    std::uint64_t number;
   };
 
   /// How long a thread stays that has nothing to do.
@@ -362,6 +378,7 @@ class dispatcher {
   unsigned caller_ = 0;  // the number of the thread that runs calls; 0: nobody does
   unsigned last_caller_ = 0;
   unsigned threads_ = 0;
+  std::uint64_t last_timer_ = 0;
   bool caller_sleeps_ = false;
   bool watching_ = false;
   bool rung_ = false;

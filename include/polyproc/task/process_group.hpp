@@ -120,7 +120,10 @@ class group_state {
       }
     }
     try {
-      dispatcher<Backend>::get().post_at(Backend::now() + self->grace, [self] { self->kill_all(); });
+      auto const number = dispatcher<Backend>::get().post_at(Backend::now() + self->grace, [self] { self->kill_all(); });
+      std::scoped_lock hold{self->lock_};
+      if (self->left_ != 0) self->timer_ = number;
+      else dispatcher<Backend>::get().forget(number);
     } catch (...) {
       self->kill_all();
     }
@@ -140,7 +143,7 @@ class group_state {
     if (first) end_rest(self);
     {
       std::scoped_lock hold{s.lock_};
-      --s.left_;
+      if (--s.left_ == 0 && s.timer_ != 0) dispatcher<Backend>::get().forget(s.timer_);
     }
     s.turn_.fetch_add(1);
     Backend::wake_all(s.turn_);
@@ -173,6 +176,7 @@ class group_state {
   mutable std::mutex lock_;
   std::size_t left_ = 0;  // that have not ended
   bool ending_ = false;
+  std::uint64_t timer_ = 0;  // after which those that do not listen are ended
   std::exception_ptr failure_;
   typename Backend::template atomic<std::uint32_t> turn_{0};
 };
@@ -188,8 +192,8 @@ auto without_first(std::tuple<T...>&& all, std::index_sequence<I...>) {
 /// than 0, a signal) the others are asked to end, and ended options.grace later with all that they have started; join throws the
 /// first failure. Nobody needs to be in join for that.
 ///
-/// The members are daemons: they end with this process, however that ends; they may start processes of their own. Of the options
-/// all but .daemon count; member i is called NAME-i. Functions may be called from any number of threads at once, except start,
+/// The members are daemons in process groups (Windows: jobs) of their own: they end with this process, however that ends; they may
+/// start processes, which live no longer than they do. Of the options all but .daemon and .group count; member i is called NAME-i. Functions may be called from any number of threads at once, except start,
 /// moves and destruction. The destructor asks the members to end, waits options.grace, then ends them.
 template <backend Backend = native_backend>
 class basic_process_group {
@@ -205,6 +209,7 @@ class basic_process_group {
     using result = std::decay_t<call_result_t<F, std::size_t, Args const&...>>;
     using parameters = call_parameters_t<F, std::size_t, Args const&...>;
     if (options.name.empty()) options.name = "group";
+    options.group = true;  // what a member leaves behind ends with it
     auto const state = std::make_shared<detail::group_state<Backend>>();
     state->grace = options.grace;
     state->results = std::make_unique<detail::typed_group_results<result, Backend>>(count);
