@@ -207,8 +207,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     later_.append(std::move(out));
     for (auto const slot : running_)
       if (auto const& t = by_slot_[slot]) {
-        if (t->why == task::reason::none) ask_to_stop(*t, slot, task::reason::cancelled);
-        t->end_by = std::min(t->end_by, Backend::now() + grace);
+        // Here the pool's grace counts, not the task's own, unless that is running already.
+        bool const asked = t->why != task::reason::none;
+        if (!asked) ask_to_stop(*t, slot, task::reason::cancelled);
+        auto const by = Backend::now() + grace;
+        t->end_by = asked ? std::min(t->end_by, by) : by;
       }
     board_.ring_bell();
   }
@@ -330,6 +333,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     basic_process<Backend> process;
     bool rests = false;     // left because there was nothing to do
     bool starting = false;  // by the pool's thread, without the lock
+    bool told = false;      // that it was started, before that was over
   };
 
   /// What is to be done when the lock has been let go.
@@ -450,7 +454,18 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     return nullptr;
   }
   task_ptr leave_backlog(task& t) {
-    for (auto& one : backlog_[t.priority]) {
+    auto& level = backlog_[t.priority];
+    // Many that are given up are mostly so in their order, or in the reverse one: no long search then.
+    while (!level.empty() && level.front()->at != task::place::waiting) level.pop_front();
+    while (!level.empty() && level.back()->at != task::place::waiting) level.pop_back();
+    if (!level.empty() && level.back().get() == &t) {
+      auto what = std::move(level.back());
+      level.pop_back();
+      t.at = task::place::over;
+      --backlog_size_;
+      return what;
+    }
+    for (auto& one : level) {
       if (one.get() != &t) continue;
       auto what = one;  // the entry stays, and is passed over
       t.at = task::place::over;
@@ -506,6 +521,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     slot.result.block = 0;
     slot.stop.store(0, std::memory_order_relaxed);
     slot.reading.store(0, std::memory_order_relaxed);
+    slot.began.store(0, std::memory_order_relaxed);
     slot.flags = t.more && t.more->options.time_limit ? board_t::ring_at_begin | board_t::note_times : 0;
     slot.wanted.store(0);
     t.where.store(board_.tasks().tail() << 16 | number);
@@ -567,6 +583,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto what = std::move(by_slot_[slot]);
     what->at = task::place::over;
     failed_starts_ = 0;
+    if (options_.on_event) tell_finished(*what, slot);
     out.done.push_back({std::move(what), slot});
   }
 
@@ -672,11 +689,6 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     } catch (...) {
       t.result().fail(std::current_exception());
     }
-    if (options_.on_event) {
-      auto const worker = ring_t::worker_of(slot.control.load(std::memory_order_relaxed));
-      tell(pool_event::kind::task_ended, worker, &t,
-           how == ended::value ? "value" : how == ended::exception ? "exception" : "cancelled");
-    }
     if (slot.reading.load(std::memory_order_relaxed) != 0) t.call.sent();
     board_t::clear(slot.result);
     free_block(t);
@@ -713,8 +725,21 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
   }
   [[nodiscard]] long pid_of(std::uint32_t worker) const noexcept { return pids_[worker].load(std::memory_order_relaxed); }
+  /// With the lock held: so it comes before whatever happens to that worker afterwards.
+  void tell_finished(task const& t, std::uint32_t number) {
+    auto const& slot = board_.at(number);
+    tell(pool_event::kind::task_ended, ring_t::worker_of(slot.control.load(std::memory_order_relaxed)), &t,
+         t.why != task::reason::none                ? "cancelled"
+         : slot.how == board_t::ending::value       ? "value"
+                                                    : "exception");
+  }
   void tell_begin(std::uint32_t slot) {
     auto const worker = ring_t::worker_of(board_.at(slot).control.load(std::memory_order_relaxed));
+    if (workers_[worker].starting && !std::exchange(workers_[worker].told, true)) {
+      // It is at work already, and whoever started it has not come back from that.
+      pids_[worker].store(static_cast<long>(board_.worker(worker).pid.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+      tell(pool_event::kind::worker_started, worker, nullptr, "");
+    }
     tell(pool_event::kind::task_begun, worker, by_slot_[slot].get(), "");
   }
   void tell_end(std::uint32_t worker, std::string how) {
@@ -797,7 +822,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     ++live_;
     if (manager_.joinable()) ++stats_.restarted;
     pids_[i].store(workers_[i].process.pid().value_or(0), std::memory_order_relaxed);
-    if (options_.on_event) tell(pool_event::kind::worker_started, i, nullptr, "");
+    if (!std::exchange(workers_[i].told, false) && options_.on_event) tell(pool_event::kind::worker_started, i, nullptr, "");
   }
   void count_absent() noexcept {
     absent_ = 0;
@@ -831,9 +856,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       if (place.arrived.load() == 2) {
         initializer_failed(place, i, out);
       } else if (place.arrived.load() == 0 && left == 0) {
-        if (++failed_starts_ >= options_.start_attempts)
+        note_failed_start();
+        if (failed_starts_ >= options_.start_attempts)
           cannot_start(out, "polyproc: the workers of this pool die before they serve; the last one " +
                                 (status ? to_string(*status) : std::string("ended")));
+      } else {
+        failed_starts_ = 0;  // it has served
       }
       w.rests = left == 2;
       place.arrived.store(0);
@@ -855,6 +883,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
     board_.free_blocks(board_t::problem_of(i));
     give_up_starting(out, problem);
+  }
+  /// Not faster and faster when they all die at once.
+  void note_failed_start() noexcept {
+    ++failed_starts_;
+    if (failed_starts_ >= 3) start_not_before_ = Backend::now() + std::chrono::milliseconds(1) * std::min(failed_starts_, 100U);
   }
   void cannot_start(work& out, std::string const& why) {
     give_up_starting(out, std::make_exception_ptr(start_error(why)));
@@ -943,7 +976,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
           next_look = now + look_after_workers_every;
         }
         sleep_until = look_at_clocks(now, out, to_end);
-        choose_whom_to_start(to_start);
+        sleep_until = std::min(sleep_until, choose_whom_to_start(now, to_start));
         hand_out(out);
         set_marks(out);
         bool const busy = pending_ > 0 || doomed_ > 0 || without_room_ > 0;
@@ -991,7 +1024,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       auto const& t = by_slot_[number];
       if (!t || ring_t::state_of(slot.control.load()) != state::running) continue;
       if (t->why == task::reason::none && t->more && t->more->options.time_limit) {
-        auto const limit = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(slot.began))) +
+        auto const began = board_t::note_began(slot, static_cast<std::uint64_t>(std::chrono::nanoseconds(now.time_since_epoch()).count()));
+        auto const limit = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(began))) +
                            std::chrono::ceil<time_point::duration>(*t->more->options.time_limit);
         if (now >= limit) ask_to_stop(*t, number, task::reason::limit);
         else next = std::min(next, limit);
@@ -1007,9 +1041,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     return next;
   }
 
-  void choose_whom_to_start(std::vector<std::uint32_t>& to_start) {
+  /// One at a time: starting takes time, and limits are to be kept meanwhile. Gives when to come again at the latest.
+  time_point choose_whom_to_start(time_point now, std::vector<std::uint32_t>& to_start) {
     start_now_ = false;
-    if (absent_ == 0 || resting_ || closed_for_good_) return;
+    if (absent_ == 0 || resting_ || closed_for_good_) return never;
+    if (now < start_not_before_) return start_not_before_;
     bool const needed = pending_ > 0;
     for (std::uint32_t i = 0; i < target_; ++i) {
       auto& w = workers_[i];
@@ -1017,14 +1053,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       w.rests = false;
       w.starting = true;
       to_start.push_back(i);
+      break;
     }
     count_absent();
+    return never;
   }
   void start_worker(std::uint32_t i) noexcept {
     basic_process<Backend> made;
     std::exception_ptr problem;
-    // Not faster and faster when they all die at once.
-    if (failed_starts_ >= 3) std::this_thread::sleep_for(std::chrono::milliseconds(1) * std::min(failed_starts_, 100U));
     try {
       made = made_worker(i);
     } catch (...) {
@@ -1037,8 +1073,13 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       if (problem == nullptr) {
         workers_[i].process = std::move(made);
         note_start(i);
-      } else if (++failed_starts_ >= options_.start_attempts) {
-        give_up_starting(out, problem);
+        if (i >= target_) {  // fewer are wanted since it was chosen
+          board_.worker(i).leave.store(1);
+          wake_all_idle();
+        }
+      } else {
+        note_failed_start();
+        if (failed_starts_ >= options_.start_attempts) give_up_starting(out, problem);
       }
       count_absent();
     }
@@ -1081,6 +1122,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   unsigned attentive_ = 0;     // who want to know of each end
   unsigned without_room_ = 0;  // who wait for room
   unsigned failed_starts_ = 0;
+  time_point start_not_before_{};
   unsigned unforced_looks_ = 0;
   std::size_t live_ = 0;    // workers that run
   std::size_t absent_ = 0;  // workers that should be there and are not
