@@ -64,8 +64,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   // --- Submitting.
 
   /// False when there was no room until the deadline. Throws std::logic_error when the pool is closed.
-  /// `spare` gets memory that is not needed any more.
-  bool submit(task_ptr const& what, time_point room_by, std::vector<std::byte>& spare) {
+  /// `spare` gets the task's writer if that is not needed any more.
+  bool submit(task_ptr const& what, time_point room_by, std::unique_ptr<writer>& spare) {
     work out;
     {
       std::unique_lock hold{lock_};
@@ -211,7 +211,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         bool const asked = t->why != task::reason::none;
         if (!asked) ask_to_stop(*t, slot, task::reason::cancelled);
         auto const by = Backend::now() + grace;
-        t->end_by = asked ? std::min(t->end_by, by) : by;
+        auto& end_by = t->rare().end_by;
+        end_by = asked ? std::min(end_by, by) : by;
       }
     board_.ring_bell();
   }
@@ -425,10 +426,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       auto const slot = slot_at(ticket);
       auto const& t = by_slot_[slot];
       if (!t || t->priority >= priority || !is_ticket(slot, ticket)) continue;
-      auto const& request = board_.at(slot).request;
-      if (request.block == 0) t->call.bytes(board_.read(request));
+      fetch_request(*t, slot);
       if (ring_t::recall(board_.at(slot).control, ticket)) to_the_front(take_out(slot));
-      else (void)t->call.take_bytes();
+      else if (t->call) t->call->forget_bytes();
     }
   }
   void to_the_front(task_ptr what) {
@@ -501,14 +501,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto const number = free_.back();
     auto& slot = board_.at(number);
     try {
-      auto const bytes = t.call.view();
-      if (t.block == 0 && bytes.size() <= board_t::room) {
-        board_.write(slot.request, 0, bytes);
-        spare_ = t.call.take_bytes();
+      if (t.block() == 0 && t.call->view().size() <= board_t::room) {
+        board_.write(slot.request, 0, t.call->view());
+        if (t.call->has_holds()) t.call->forget_bytes();
+        else spare_ = std::move(t.call);
       } else {
-        if (t.block == 0) move_to_block(t);
-        slot.request.block = t.block;
-        slot.request.size = t.block_size;
+        if (t.block() == 0) move_to_block(t);
+        slot.request.block = t.more->block;
+        slot.request.size = t.more->block_size;
       }
     } catch (...) {
       t.at = task::place::over;
@@ -530,11 +530,19 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     board_.wake_for_task();
   }
   void move_to_block(task& t) {
-    auto const bytes = t.call.view();
-    t.block = board_.new_block(bytes.size(), board_t::requests);
-    t.block_size = bytes.size();
-    std::memcpy(arena<Backend>::at(t.block, bytes.size()), bytes.data(), bytes.size());
-    (void)t.call.take_bytes();
+    auto const bytes = t.call->view();
+    auto& rare = t.rare();
+    rare.block = board_.new_block(bytes.size(), board_t::requests);
+    rare.block_size = bytes.size();
+    std::memcpy(arena<Backend>::at(rare.block, bytes.size()), bytes.data(), bytes.size());
+    t.call->forget_bytes();
+  }
+  /// Of a task in a slot: its request where it was before.
+  void fetch_request(task& t, std::uint32_t number) {
+    auto const& request = board_.at(number).request;
+    if (request.block != 0) return;
+    if (!t.call) t.call = std::make_unique<writer>();
+    t.call->bytes(board_.read(request));
   }
 
   /// The slot is free; its task is somebody's to complete, or to give again.
@@ -689,13 +697,13 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     } catch (...) {
       t.result().fail(std::current_exception());
     }
-    if (slot.reading.load(std::memory_order_relaxed) != 0) t.call.sent();
+    if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
     board_t::clear(slot.result);
     free_block(t);
     return how;
   }
   static void free_block(task& t) noexcept {
-    if (auto const block = std::exchange(t.block, 0); block != 0) arena<Backend>::free(block);
+    if (t.block() != 0) arena<Backend>::free(std::exchange(t.more->block, 0));
   }
   static std::exception_ptr stopped(task const& t, typename task::reason why) {
     auto const which = "polyproc: the task" + t.label();
@@ -801,9 +809,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     set_marks(out);
   }
 
-  void ask_to_stop(task& t, std::uint32_t slot, typename task::reason why) noexcept {
+  void ask_to_stop(task& t, std::uint32_t slot, typename task::reason why) {
+    auto& rare = t.rare();
     t.why = why;
-    t.end_by = Backend::now() + (t.more ? t.more->options.grace : task_options{}.grace);
+    rare.end_by = Backend::now() + rare.options.grace;
     auto& s = board_.at(slot);
     s.stop.store(static_cast<std::uint32_t>(ring_t::ticket_of(s.control.load()) + 1));
     Backend::wake_all(s.stop);
@@ -908,7 +917,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     board_.free_blocks(board_t::result_of(number));
     bool const read = slot.reading.load(std::memory_order_relaxed) != 0;
     if (t.why != task::reason::none) {
-      if (read) t.call.sent();  // what it had taken over is lost with it
+      if (read && t.call) t.call->sent();  // what it had taken over is lost with it
       tell_lost(t, worker, "cancelled");
       out.stop(std::move(what), t.why);
       return;
@@ -923,7 +932,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         return;
       }
     }
-    if (read) t.call.sent();
+    if (read && t.call) t.call->sent();
     auto const how = status ? to_string(*status) : std::string("ended");
     auto const code = status ? status->as_code() : unknown_exit_code;
     tell_lost(t, worker, "lost");
@@ -939,11 +948,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   /// Its arguments as they were; false when they cannot be had.
   static bool again(task& t, bool read) noexcept {
     try {
-      if (read) t.call.sent();
-      else if (t.block != 0) return true;  // its request lies there as it was
+      if (read && t.call) t.call->sent();
+      else if (t.block() != 0) return true;  // its request lies there as it was
       free_block(t);
-      t.call.clear();
-      t.more->encode_again(t.call);
+      t.call = std::make_unique<writer>();
+      t.more->encode_again(*t.call);
       return true;
     } catch (...) {
       return false;
@@ -1031,8 +1040,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         else next = std::min(next, limit);
       }
       if (t->why == task::reason::none) continue;
-      if (now < t->end_by) {
-        next = std::min(next, t->end_by);
+      if (now < t->more->end_by) {
+        next = std::min(next, t->more->end_by);
       } else if (ring_t::condemn(slot.control)) {
         to_end.push_back(ring_t::worker_of(slot.control.load()));
         ++doomed_;
@@ -1106,7 +1115,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   std::vector<std::atomic<long>> pids_;
   std::vector<task_ptr> by_slot_;
   std::vector<std::uint16_t> free_;
-  std::vector<std::byte> spare_;  // memory for the next request
+  std::unique_ptr<writer> spare_;  // for the next request
   std::vector<std::uint32_t> running_;  // slots that a worker has begun
   std::uint64_t scanned_ = 0;           // tickets before this one have begun, or were taken back
   std::atomic<std::uint64_t> scanned_hint_{0};

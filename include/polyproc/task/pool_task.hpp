@@ -38,16 +38,22 @@ class pool_task {
     unsigned tries = 0;
     bool in_deadlines = false;
     typename std::multimap<time_point, std::shared_ptr<pool_task>>::iterator deadline{};
+    time_point end_by = never;     // once it was asked to stop: when its worker is to be ended
+    std::uint64_t block = 0;       // of the arena, that holds its request, if that is large
+    std::uint64_t block_size = 0;
   };
+  [[nodiscard]] rarely& rare() {
+    if (!more) more = std::make_unique<rarely>();
+    return *more;
+  }
+  [[nodiscard]] std::uint64_t block() const noexcept { return more ? more->block : 0; }
 
-  writer call;
+  /// The request, while it is not in a slot, or if it holds anything.
+  std::unique_ptr<writer> call;
   std::unique_ptr<rarely> more;
   int priority = 0;
   place at = place::waiting;
   reason why = reason::none;  // it was asked to stop
-  time_point end_by = never;  // if it was: when its worker is to be ended
-  std::uint64_t block = 0;    // of the arena, that holds its request, if that is large
-  std::uint64_t block_size = 0;
 
   /// For those who wait without the lock: in which slot it is, as which ticket; or none.
   static constexpr std::uint64_t nowhere = ~std::uint64_t{0};

@@ -165,19 +165,20 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
     using kept = std::decay_t<F>;
     using parameters = call_parameters_t<F, Args...>;
     auto task = std::make_shared<detail::typed_task<result, Backend>>(core_);
-    static thread_local std::vector<std::byte> spare;  // of the last request
-    task->call.use(std::exchange(spare, {}));
+    static thread_local std::unique_ptr<writer> spare;  // of the last request
+    task->call = spare ? std::move(spare) : std::make_unique<writer>();
+    task->call->shrink();
     kept const f(std::forward<F>(target));
     auto given = detail::convert_arguments<parameters>(std::forward<Args>(args)...);
-    detail::write_call<Backend>(task->call, f, given);
+    detail::write_call<Backend>(*task->call, f, given);
     if (options != nullptr) {
       task->priority = options->priority;
-      task->more = std::make_unique<typename detail::pool_task<Backend>::rarely>();
+      auto& rare = task->rare();
       if (options->retries > 0) {
-        task->more->encode_again = detail::callback<writer&>(
+        rare.encode_again = detail::callback<writer&>(
             [f, given = std::move(given)](writer& out) { detail::write_call<Backend>(out, f, given); });
       }
-      task->more->options = std::move(*options);
+      rare.options = std::move(*options);
     }
     if (!core_->submit(task, room_by, spare)) return std::nullopt;
     return basic_future<result, Backend>(std::move(task));

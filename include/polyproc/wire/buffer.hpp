@@ -7,12 +7,50 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace polyproc::inline v0_1 {
+
+/// Bytes that grow at their end. What std::vector does besides (it must take any element and any iterator) costs more than
+/// most of what is written here.
+class byte_buffer {
+ public:
+  byte_buffer() = default;
+  byte_buffer(byte_buffer&& other) noexcept
+      : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)), capacity_(std::exchange(other.capacity_, 0)) {}
+  byte_buffer& operator=(byte_buffer&& other) noexcept {
+    data_ = std::move(other.data_);
+    size_ = std::exchange(other.size_, 0);
+    capacity_ = std::exchange(other.capacity_, 0);
+    return *this;
+  }
+
+  void append(std::byte const* from, std::size_t count) {
+    if (count > capacity_ - size_) grow(count);
+    if (count != 0) std::memcpy(data_.get() + size_, from, count);
+    size_ += count;
+  }
+  void clear() noexcept { size_ = 0; }
+  [[nodiscard]] std::byte* data() const noexcept { return data_.get(); }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+
+ private:
+  void grow(std::size_t more) {
+    auto const room = std::max({std::size_t{64}, 2 * capacity_, size_ + more});
+    std::unique_ptr<std::byte[]> larger(new std::byte[room]);  // make_unique would write it first
+    if (size_ != 0) std::memcpy(larger.get(), data_.get(), size_);
+    data_ = std::move(larger);
+    capacity_ = room;
+  }
+  std::unique_ptr<std::byte[]> data_;
+  std::size_t size_ = 0;
+  std::size_t capacity_ = 0;
+};
 
 /// Appends bytes. Numbers are little-endian. What is written may include handles to shared things: each leaves a hold
 /// that the reader takes over; a writer whose bytes are not sent (see sent) gives the holds back when it ends.
@@ -29,12 +67,7 @@ class writer {
   writer& operator=(writer const&) = delete;
   ~writer() { discard_all(); }
 
-  void bytes(std::span<std::byte const> more) {
-    // Room first: of an insertion that may have to make it, GCC 12 believes that it could write past the old end.
-    if (more.size() > bytes_.capacity() - bytes_.size())
-      bytes_.reserve(std::max(2 * bytes_.capacity(), bytes_.size() + more.size()));
-    bytes_.insert(bytes_.end(), more.begin(), more.end());
-  }
+  void bytes(std::span<std::byte const> more) { bytes_.append(more.data(), more.size()); }
 
   template <class T>
     requires std::is_arithmetic_v<T>
@@ -53,12 +86,14 @@ class writer {
     raw(static_cast<std::uint8_t>(n));
   }
 
-  [[nodiscard]] std::span<std::byte const> view() const noexcept { return bytes_; }
+  [[nodiscard]] std::span<std::byte const> view() const noexcept { return {bytes_.data(), bytes_.size()}; }
   /// Instead of what raw() wrote at that place.
   template <class T>
     requires std::is_unsigned_v<T>
   void overwrite(std::size_t at, T value) {
-    for (std::size_t i = 0; i < sizeof(T); ++i) bytes_.at(at + i) = static_cast<std::byte>(value >> (8 * i));
+    if (at > bytes_.size() || sizeof(T) > bytes_.size() - at)
+      throw std::out_of_range("polyproc: writer::overwrite of what was not written");
+    for (std::size_t i = 0; i < sizeof(T); ++i) bytes_.data()[at + i] = static_cast<std::byte>(value >> (8 * i));
   }
 
   /// A stream (the backend's stream_number) goes along; it stays the caller's, who closes it when the start has succeeded.
@@ -85,13 +120,10 @@ class writer {
     if (bytes_.capacity() > 65536) bytes_ = {};
   }
 
-  /// They lie somewhere else now; their memory can be used again. The holds stay.
-  [[nodiscard]] std::vector<std::byte> take_bytes() noexcept { return std::exchange(bytes_, {}); }
-  /// Memory to write to.
-  void use(std::vector<std::byte>&& memory) noexcept {
-    bytes_ = std::move(memory);
-    bytes_.clear();
-  }
+  /// They lie somewhere else now. The holds stay.
+  void forget_bytes() noexcept { bytes_ = {}; }
+  /// Whether there is anything that sent() would change.
+  [[nodiscard]] bool has_holds() const noexcept { return !holds_.empty() || !undecided_.empty(); }
 
   /// What is written may be read by a program that is not of this family: what only means something within it (a handle to
   /// a block of its memory) must not be.
@@ -158,7 +190,7 @@ class writer {
     for (auto const& h : holds_) h.give_back(h.what);
     holds_.clear();
   }
-  std::vector<std::byte> bytes_;
+  byte_buffer bytes_;
   hold_list holds_;
   struct undecided {
     discard settled;

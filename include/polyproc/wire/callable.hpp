@@ -239,44 +239,54 @@ inline code_location read_location(reader& in) {
 template <class Backend>
 class known_code {
  public:
-  static code_location locate(void const* function) {
-    auto& known = places()[(reinterpret_cast<std::uintptr_t>(function) >> 4) % count];
-    if (known.function == function) return {{}, known.build, known.offset};
-    auto found = Backend::locate(function);
-    if (found.module.empty()) known = {function, found.build, found.offset};
-    return found;
+  static void write(writer& out, void const* function) {
+    auto& known = places();
+    auto const first = (reinterpret_cast<std::uintptr_t>(function) >> 4) % sets * ways;
+    for (std::size_t i = first; i < first + ways; ++i)
+      if (known.all[i].function == function) return out.bytes(known.all[i].written);
+    auto const found = Backend::locate(function);
+    writer written;
+    write_location(written, found);
+    out.bytes(written.view());
+    auto& place = known.all[first + known.turn++ % ways];
+    if (!found.module.empty() || written.view().size() != place.written.size()) return;
+    place.function = function;
+    std::memcpy(place.written.data(), written.view().data(), place.written.size());
   }
   static void const* resolve(code_location const& where) {
     if (!where.module.empty()) return Backend::resolve(where);
-    auto& known = program();
-    if (known.function == nullptr || known.build != where.build) {
-      auto const* const found = Backend::resolve(where);
-      known = {static_cast<std::byte const*>(found) - where.offset, where.build, 0};
-      return found;
+    static thread_local struct {
+      std::byte const* begin = nullptr;
+      std::uint64_t build = 0;
+    } program;
+    if (program.begin == nullptr || program.build != where.build) {
+      auto const* const found = static_cast<std::byte const*>(Backend::resolve(where));
+      program = {found - where.offset, where.build};
     }
-    return static_cast<std::byte const*>(known.function) + where.offset;
+    return program.begin + where.offset;
   }
 
  private:
   struct place {
-    void const* function;
-    std::uint64_t build;
-    std::uint64_t offset;
+    void const* function = nullptr;
+    std::array<std::byte, 17> written{};  // no module's name, build, offset
   };
-  static constexpr std::size_t count = 64;
-  static std::array<place, count>& places() noexcept {
-    static thread_local std::array<place, count> mine{};
-    return mine;
-  }
-  static place& program() noexcept {
-    static thread_local place mine{};
+  /// A function has a few places to be in: two that are always asked for together do not drive each other out.
+  static constexpr std::size_t ways = 4;
+  static constexpr std::size_t sets = 16;
+  struct table {
+    std::array<place, ways * sets> all{};
+    std::size_t turn = 0;
+  };
+  static table& places() noexcept {
+    static thread_local table mine;
     return mine;
   }
 };
 
 template <class Backend, class F>
 void write_function(writer& out, F* function) {
-  write_location(out, known_code<Backend>::locate(reinterpret_cast<void const*>(function)));
+  known_code<Backend>::write(out, reinterpret_cast<void const*>(function));
 }
 template <class Backend, class F>
 F* read_function(reader& in) {
