@@ -10,10 +10,16 @@
 
 using namespace pool_tasks;
 
+#if defined(__SANITIZE_THREAD__)
+#define POLYPROC_SANITIZER_EXIT 66
+#else
+#define POLYPROC_SANITIZER_EXIT 1
+#endif
+
 namespace {
 
 /// What an argument or a result does when it is written or read.
-enum class trouble : std::uint8_t { none, throws, throws_own, exits, faults, aborts };
+enum class trouble : std::uint8_t { none, throws, throws_own, exits, faults };
 
 void cause(trouble what) {
   switch (what) {
@@ -22,7 +28,6 @@ void cause(trouble what) {
     case trouble::throws_own: throw 42;
     case trouble::exits: polyproc::native_backend::exit_now(7);
     case trouble::faults: (void)fault(); return;
-    case trouble::aborts: polyproc::native_backend::end_self(); return;
   }
 }
 
@@ -35,7 +40,6 @@ struct parcel {
   std::string load;
 };
 
-parcel give_back(parcel p) { return p; }
 std::size_t weigh(parcel const& p) { return p.load.size(); }
 parcel pack(trouble when_written, trouble when_read, std::string load) { return {when_written, when_read, 0, 0, std::move(load)}; }
 void exit_in_order() { polyproc::this_process::exit(9); }
@@ -45,12 +49,6 @@ long throw_anything(int which) {
   if (which == 2) throw 42;
   throw std::runtime_error(std::string(std::size_t{3} << 20, 'e'));
 }
-/// Is killed in the middle of writing a result that no buffer has room for.
-struct slow_to_write {
-  std::size_t bytes = 0;
-  shared_gate* gate = nullptr;
-};
-
 }  // namespace
 
 template <>
@@ -156,12 +154,10 @@ class surrounded {
   polyproc::future<int> next_;
 };
 
-#if defined(_WIN32)
-constexpr int fault_code = -11, abort_code = -6;
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int fault_code = 1, abort_code = -6;  // the sanitizer reports it, and exits
+#if !defined(_WIN32) && (defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__))
+constexpr int fault_code = POLYPROC_SANITIZER_EXIT;  // it reports the fault, and exits
 #else
-constexpr int fault_code = -11, abort_code = -6;
+constexpr int fault_code = -11;
 #endif
 
 std::vector<std::string> loads() {
@@ -232,7 +228,7 @@ TEST_CASE_METHOD(tidy, "crash table: an exception in the function arrives, and i
     (void)d.get();
     FAIL_CHECK("it cannot have ended");
   } catch (std::runtime_error const& e) {
-    CHECK(std::string(e.what()).size() == std::size_t{3} << 20);
+    CHECK(std::string(e.what()).size() >= 60000);  // very long ones are cut short
   }
   CHECK(s.pool.worker_pids() == pids);
 }
@@ -271,8 +267,12 @@ TEST_CASE_METHOD(tidy, "crash table: a result that cannot be read here fails its
 TEST_CASE_METHOD(tidy, "crash table: an idle or busy worker that is killed from outside costs at most the task it runs") {
   process_pool pool(3);
   for (int round = 0; round < 5; ++round) {
-    for (auto const pid : pool.worker_pids()) CHECK(pool.kill_worker(pid));
-    CHECK(eventually([&] { return pool.worker_pids().size() == 3; }));
+    auto const killed = pool.worker_pids();
+    for (auto const pid : killed) CHECK(pool.kill_worker(pid));
+    CHECK(eventually([&] {
+      auto const now = pool.worker_pids();
+      return now.size() == 3 && std::find_first_of(now.begin(), now.end(), killed.begin(), killed.end()) == now.end();
+    }));
     std::vector<polyproc::future<int>> all;
     for (int i = 0; i < 50; ++i) all.push_back(pool.submit(square, i));
     for (int i = 0; i < 50; ++i) CHECK(outcome_of(all[static_cast<std::size_t>(i)]) == i * i);

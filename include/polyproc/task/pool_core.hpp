@@ -156,7 +156,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
           auto const slot = slot_of(t);
           auto const now = board_.at(slot).control.load();
           if (ring_t::state_of(now) == state::given && ring_t::recall(board_.at(slot).control, ring_t::ticket_of(now))) {
-            out.stop(take_out(slot), task::reason::cancelled);
+            out.stop(take_back(slot), task::reason::cancelled);
             break;
           }
           auto const then = ring_t::state_of(board_.at(slot).control.load());
@@ -168,6 +168,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       }
       hand_out(out);
       set_marks(out);
+      if (without_room_ > 0) wake_those_without_room();
     }
     settle(out);
     return true;
@@ -391,7 +392,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     return static_cast<std::uint32_t>(t.where.load(std::memory_order_relaxed) & 0xFFFFU);
   }
   [[nodiscard]] std::uint64_t head() { return board_.tasks().head(board_.controls()); }
-  [[nodiscard]] std::size_t given() { return static_cast<std::size_t>(board_.tasks().tail() - head()); }
+  /// Given and not begun, as far as is known. What was taken back from between others still has its entry in the ring.
+  [[nodiscard]] std::size_t given() {
+    return std::min(static_cast<std::size_t>(board_.tasks().tail() - head()), unbegun_);
+  }
   [[nodiscard]] bool given_none() { return given() == 0; }
   [[nodiscard]] std::size_t waiting() { return backlog_size_ + given(); }
   /// The entries that have not been looked at must stay.
@@ -427,7 +431,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       auto const& t = by_slot_[slot];
       if (!t || t->priority >= priority || !is_ticket(slot, ticket)) continue;
       fetch_request(*t, slot);
-      if (ring_t::recall(board_.at(slot).control, ticket)) to_the_front(take_out(slot));
+      if (ring_t::recall(board_.at(slot).control, ticket)) to_the_front(take_back(slot));
       else if (t->call) t->call->forget_bytes();
     }
   }
@@ -517,6 +521,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
     free_.pop_back();
     by_slot_[number] = what;
+    ++unbegun_;
     t.at = task::place::slot;
     slot.result.block = 0;
     slot.stop.store(0, std::memory_order_relaxed);
@@ -545,6 +550,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     t.call->bytes(board_.read(request));
   }
 
+  /// What nobody has begun, after its recall.
+  task_ptr take_back(std::uint32_t number) {
+    --unbegun_;
+    return take_out(number);
+  }
   /// The slot is free; its task is somebody's to complete, or to give again.
   task_ptr take_out(std::uint32_t number) {
     auto what = std::move(by_slot_[number]);
@@ -577,9 +587,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       if (ring_t::ticket_of(control) != scanned_ || !by_slot_[slot]) continue;
       auto const now = ring_t::state_of(control);
       if (now == state::done) {
+        --unbegun_;
         if (options_.on_event) tell_begin(slot);
         take_finished(slot, out);
       } else if (now == state::running || now == state::condemned) {
+        --unbegun_;
         running_.push_back(slot);
         if (options_.on_event) tell_begin(slot);
       }
@@ -591,6 +603,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto what = std::move(by_slot_[slot]);
     what->at = task::place::over;
     failed_starts_ = 0;
+    if (what->why != task::reason::none) ++stats_.cancelled;
+    else ++(board_.at(slot).how == board_t::ending::value ? stats_.done : stats_.failed);
     if (options_.on_event) tell_finished(*what, slot);
     out.done.push_back({std::move(what), slot});
   }
@@ -641,28 +655,19 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   /// Completes what is over; gives slots back and what waits to them, until there is nothing more to do.
   void settle(work& out) noexcept {
     while (!out.empty()) {
-      std::size_t values = 0, exceptions = 0, cancelled = 0;
-      for (auto const& one : out.done) {
-        switch (complete(one)) {
-          case ended::value: ++values; break;
-          case ended::exception: ++exceptions; break;
-          case ended::stopped: ++cancelled; break;
-        }
+      // Whoever has an outcome sees it counted.
+      if (!out.fail.empty()) {
+        std::scoped_lock hold{lock_};
+        for (auto const& one : out.fail) ++(one.as == work::count::cancelled ? stats_.cancelled : stats_.failed);
       }
-      for (auto& one : out.fail) {
-        if (one.as != work::count::cancelled) ++exceptions;
-        if (one.as == work::count::cancelled) ++cancelled;
-        one.what->result().fail(std::move(one.problem));
-      }
+      for (auto const& one : out.done) complete(one);
+      for (auto& one : out.fail) one.what->result().fail(std::move(one.problem));
       work more;
       {
         std::scoped_lock hold{lock_};
         for (auto const& one : out.done) free_slot(one.slot);
         for (auto const& one : out.done) forget(*one.what);
         for (auto const& one : out.fail) forget(*one.what);
-        stats_.done += values;
-        stats_.failed += exceptions;
-        stats_.cancelled += cancelled;
         pending_ -= out.done.size() + out.fail.size();
         if (pending_ == 0) {
           all_over_.fetch_add(1);
@@ -676,31 +681,28 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
   }
 
-  enum class ended : std::uint8_t { value, exception, stopped };
-  ended complete(typename work::finished const& one) noexcept {
+  void complete(typename work::finished const& one) noexcept {
     auto& t = *one.what;
     auto& slot = board_.at(one.slot);
-    auto how = ended::exception;
     try {
       if (t.why != task::reason::none) {
-        how = ended::stopped;
         t.result().fail(stopped(t, t.why));
       } else {
         reader in(board_.read(slot.result));
-        if (slot.how == board_t::ending::value) {
-          t.succeed(in);
-          how = ended::value;
-        } else {
-          t.result().fail(decode_exception(in));
-        }
+        if (slot.how == board_t::ending::value) t.succeed(in);
+        else t.result().fail(decode_exception(in));
       }
     } catch (...) {
+      if (t.why == task::reason::none && slot.how == board_t::ending::value) {
+        std::scoped_lock hold{lock_};
+        --stats_.done;  // its value cannot be read
+        ++stats_.failed;
+      }
       t.result().fail(std::current_exception());
     }
     if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
     board_t::clear(slot.result);
     free_block(t);
-    return how;
   }
   static void free_block(task& t) noexcept {
     if (t.block() != 0) arena<Backend>::free(std::exchange(t.more->block, 0));
@@ -800,7 +802,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto const ring = board_.tasks();
     for (auto ticket = head(); ticket < ring.tail(); ++ticket) {
       auto const slot = slot_at(ticket);
-      if (by_slot_[slot] && is_ticket(slot, ticket) && ring_t::recall(board_.at(slot).control, ticket)) add(take_out(slot));
+      if (by_slot_[slot] && is_ticket(slot, ticket) && ring_t::recall(board_.at(slot).control, ticket)) add(take_back(slot));
     }
     while (auto what = next_of_backlog()) {
       what->at = task::place::over;
@@ -1023,7 +1025,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         auto const slot = slot_of(*what);
         auto const control = board_.at(slot).control.load();
         if (ring_t::state_of(control) == state::given && ring_t::recall(board_.at(slot).control, ring_t::ticket_of(control)))
-          out.stop(take_out(slot), task::reason::deadline);
+          out.stop(take_back(slot), task::reason::deadline);
         else if (what->why == task::reason::none)
           ask_to_stop(*what, slot, task::reason::deadline);
       }
@@ -1122,6 +1124,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   std::uint64_t scanned_at_last_look_ = 0;
   std::map<int, std::deque<task_ptr>, higher_first> backlog_;
   std::size_t backlog_size_ = 0;
+  std::size_t unbegun_ = 0;  // in slots, and not seen to have begun
   std::size_t pending_ = 0;  // submitted and not completed
   int common_priority_ = 0;  // of all that wait, unless
   bool mixed_ = false;       // they differ
