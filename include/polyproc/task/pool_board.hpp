@@ -105,6 +105,35 @@ class pool_board {
     return [first = first_](std::uint32_t i) -> wide& { return first[i].control; };
   }
 
+  /// Blocks for what is being written, so that it need not be copied into one.
+  class blocks final : public large_memory {
+   public:
+    static constexpr std::size_t many = 16384;
+    explicit blocks(std::uint64_t board) noexcept : board_(board) {}
+    void for_number(std::uint64_t number) noexcept { number_ = number; }
+    std::byte* get(std::size_t size) override {
+      auto const block = arena<Backend>::allocate(size, {board_, number_});
+      last_ = {arena<Backend>::at(block, size), block, last_.memory, last_.block};
+      return last_.memory;
+    }
+    void give_back(std::byte* memory) noexcept override { arena<Backend>::free(offset_of(memory)); }
+    /// Of the last one, or the one before.
+    [[nodiscard]] std::uint64_t offset_of(std::byte const* memory) const noexcept {
+      return memory == last_.memory ? last_.block : last_.block_before;
+    }
+
+   private:
+    struct {
+      std::byte* memory = nullptr;
+      std::uint64_t block = 0;
+      std::byte* memory_before = nullptr;
+      std::uint64_t block_before = 0;
+    } last_;
+    std::uint64_t board_;
+    std::uint64_t number_ = requests;
+  };
+  [[nodiscard]] std::uint64_t offset() const noexcept { return block_->offset(); }
+
   /// Lays bytes down; `number` is the block's tag, if one is needed. Throws std::bad_alloc; the letter is empty then.
   void write(letter& to, std::uint64_t number, std::span<std::byte const> bytes) const {
     to.block = 0;

@@ -542,6 +542,30 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     std::memcpy(arena<Backend>::at(rare.block, bytes.size()), bytes.data(), bytes.size());
     t.call->forget_bytes();
   }
+
+ public:
+  /// Encodes a request; a large one where it is to lie.
+  template <class Encode>
+  void encode_request(task& t, Encode&& encode) {
+    typename board_t::blocks large(board_.offset());
+    t.call->use_for_many(&large, board_t::blocks::many);
+    try {
+      encode(*t.call);
+      if (t.call->wrote_many()) {
+        auto& rare = t.rare();
+        rare.block_size = t.call->view().size();
+        rare.block = large.offset_of(t.call->take_many());
+      }
+    } catch (...) {
+      t.call->use_for_many(nullptr, 0);
+      throw;
+    }
+    t.call->use_bytes_alone();
+  }
+  /// Of one that is not submitted after all.
+  void forget_request(task& t) noexcept { free_block(t); }
+
+ private:
   /// Of a task in a slot: its request where it was before.
   void fetch_request(task& t, std::uint32_t number) {
     auto const& request = board_.at(number).request;
@@ -948,13 +972,13 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     if (options_.on_event) tell(pool_event::kind::task_ended, worker, &t, how);
   }
   /// Its arguments as they were; false when they cannot be had.
-  static bool again(task& t, bool read) noexcept {
+  bool again(task& t, bool read) noexcept {
     try {
       if (read && t.call) t.call->sent();
       else if (t.block() != 0) return true;  // its request lies there as it was
       free_block(t);
       t.call = std::make_unique<writer>();
-      t.more->encode_again(*t.call);
+      encode_request(t, t.more->encode_again);
       return true;
     } catch (...) {
       return false;

@@ -15,7 +15,9 @@ class pool_worker {
   using board_t = pool_board<Backend>;
 
   pool_worker(board_t board, std::uint32_t number)
-      : board_(std::move(board)), number_(number), top_(board_.top()), place_(board_.worker(number)) {}
+      : board_(std::move(board)), number_(number), top_(board_.top()), place_(board_.worker(number)), blocks_(board_.offset()) {
+    result_.use_for_many(&blocks_, board_t::blocks::many);
+  }
 
   void serve(basic_pool_initializer<Backend> const& initializer) {
     this_threads_worker().number = number_ + 1;
@@ -81,13 +83,14 @@ class pool_worker {
     if (times) board_t::note_began(slot, static_cast<std::uint64_t>(stamp()));
     if ((slot.flags & board_t::ring_at_begin) != 0 || ticket >= top_.begun_from.load(std::memory_order_relaxed)) board_.ring_bell();
     current_stop_token<Backend>() = {slot.stop, static_cast<std::uint32_t>(ticket + 1), nullptr};
+    blocks_.for_number(board_t::result_of(number));
     result_.clear();
     slot.how = board_t::ending::value;
     try {
       reader in(board_.read(slot.request));
       slot.reading.store(1, std::memory_order_relaxed);
       run_call<Backend>(in, result_);
-      board_.write(slot.result, board_t::result_of(number), result_.view());
+      put(slot.result, number);
     } catch (...) {
       slot.how = board_t::ending::exception;
       write_problem(slot.result, number, std::current_exception());
@@ -104,6 +107,15 @@ class pool_worker {
     }
     if ((wanted & board_t::pool_asks) != 0 || ticket >= top_.done_from.load()) board_.ring_bell();
     result_.shrink();
+  }
+
+  void put(typename board_t::letter& to, std::uint32_t number) {
+    if (!result_.wrote_many()) {
+      board_.write(to, board_t::result_of(number), result_.view());
+      return;
+    }
+    to.size = result_.view().size();
+    to.block = blocks_.offset_of(result_.take_many());
   }
 
   void write_problem(typename board_t::letter& to, std::uint32_t number, std::exception_ptr problem) {
@@ -157,6 +169,7 @@ class pool_worker {
   std::uint32_t number_;
   typename board_t::head& top_;
   typename board_t::place& place_;
+  typename board_t::blocks blocks_;
   writer result_;
   std::uint32_t served_ = 0;
   bool idle_ = false;  // ends for want of work

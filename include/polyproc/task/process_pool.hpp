@@ -160,28 +160,36 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
  private:
   template <class F, class... Args>
   auto enter(time_point room_by, task_options* options, F&& target, Args&&... args)
-      -> std::optional<basic_future<call_result_t<F, Args...>, Backend>> {
-    using result = call_result_t<F, Args...>;
+      -> std::optional<basic_future<std::decay_t<call_result_t<F, Args...>>, Backend>> {
+    using result = std::decay_t<call_result_t<F, Args...>>;
     using kept = std::decay_t<F>;
     using parameters = call_parameters_t<F, Args...>;
     auto task = std::make_shared<detail::typed_task<result, Backend>>(core_);
     static thread_local std::unique_ptr<writer> spare;  // of the last request
     task->call = spare ? std::move(spare) : std::make_unique<writer>();
-    task->call->shrink();
     kept const f(std::forward<F>(target));
-    auto given = detail::convert_arguments<parameters>(std::forward<Args>(args)...);
-    detail::write_call<Backend>(*task->call, f, given);
     if (options != nullptr) {
       task->priority = options->priority;
-      auto& rare = task->rare();
-      if (options->retries > 0) {
-        rare.encode_again = detail::callback<writer&>(
-            [f, given = std::move(given)](writer& out) { detail::write_call<Backend>(out, f, given); });
-      }
-      rare.options = std::move(*options);
+      task->rare().options = std::move(*options);
     }
-    if (!core_->submit(task, room_by, spare)) return std::nullopt;
-    return basic_future<result, Backend>(std::move(task));
+    if (task->more && task->more->options.retries > 0) {
+      auto given = detail::convert_arguments<parameters>(std::forward<Args>(args)...);
+      core_->encode_request(*task, [&](writer& out) { detail::write_call<Backend>(out, f, given); });
+      task->more->encode_again = detail::callback<writer&>(
+          [f, given = std::move(given)](writer& out) { detail::write_call<Backend>(out, f, given); });
+    } else {
+      core_->encode_request(*task, [&](writer& out) {
+        detail::write_call_of<Backend>(out, f, std::type_identity<parameters>{}, std::forward<Args>(args)...);
+      });
+    }
+    try {
+      if (core_->submit(task, room_by, spare)) return basic_future<result, Backend>(std::move(task));
+    } catch (...) {
+      core_->forget_request(*task);
+      throw;
+    }
+    core_->forget_request(*task);
+    return std::nullopt;
   }
 
   std::shared_ptr<detail::pool_core<Backend>> core_;

@@ -15,41 +15,77 @@
 
 namespace polyproc::inline v0_1 {
 
+/// Where many bytes are to be written to, so that they need not be copied there afterwards.
+class large_memory {
+ public:
+  virtual std::byte* get(std::size_t size) = 0;  // or throws std::bad_alloc
+  virtual void give_back(std::byte* memory) noexcept = 0;
+
+ protected:
+  ~large_memory() = default;
+};
+
 /// Bytes that grow at their end. What std::vector does besides (it must take any element and any iterator) costs more than
 /// most of what is written here.
 class byte_buffer {
  public:
   byte_buffer() = default;
-  byte_buffer(byte_buffer&& other) noexcept
-      : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)), capacity_(std::exchange(other.capacity_, 0)) {}
-  byte_buffer& operator=(byte_buffer&& other) noexcept {
-    data_ = std::move(other.data_);
-    size_ = std::exchange(other.size_, 0);
-    capacity_ = std::exchange(other.capacity_, 0);
-    return *this;
-  }
+  byte_buffer(byte_buffer const&) = delete;
+  byte_buffer& operator=(byte_buffer const&) = delete;
+  ~byte_buffer() { drop(); }
 
   void append(std::byte const* from, std::size_t count) {
     if (count > capacity_ - size_) grow(count);
-    if (count != 0) std::memcpy(data_.get() + size_, from, count);
+    if (count != 0) std::memcpy(data_ + size_, from, count);
     size_ += count;
   }
-  void clear() noexcept { size_ = 0; }
-  [[nodiscard]] std::byte* data() const noexcept { return data_.get(); }
+  /// From so many bytes on memory comes from there.
+  void use_for_many(large_memory* where, std::size_t many) noexcept {
+    where_ = where;
+    many_ = many;
+  }
+  /// The bytes, if they lie there; the caller's from now on. Else nullptr.
+  [[nodiscard]] std::byte* take_many() noexcept {
+    if (!there_) return nullptr;
+    size_ = capacity_ = 0;
+    there_ = false;
+    return std::exchange(data_, nullptr);
+  }
+  void clear() noexcept {
+    size_ = 0;
+    if (there_) drop();
+  }
+  void drop() noexcept {
+    if (there_) where_->give_back(data_);
+    else delete[] data_;
+    data_ = nullptr;
+    size_ = capacity_ = 0;
+    there_ = false;
+  }
+  [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] bool is_there() const noexcept { return there_; }
 
  private:
   void grow(std::size_t more) {
     auto const room = std::max({std::size_t{64}, 2 * capacity_, size_ + more});
-    std::unique_ptr<std::byte[]> larger(new std::byte[room]);  // make_unique would write it first
-    if (size_ != 0) std::memcpy(larger.get(), data_.get(), size_);
-    data_ = std::move(larger);
+    bool const there = where_ != nullptr && room >= many_;
+    auto* const larger = there ? where_->get(room) : new std::byte[room];
+    if (size_ != 0) std::memcpy(larger, data_, size_);
+    auto const size = size_;
+    drop();
+    data_ = larger;
+    size_ = size;
     capacity_ = room;
+    there_ = there;
   }
-  std::unique_ptr<std::byte[]> data_;
+  std::byte* data_ = nullptr;
   std::size_t size_ = 0;
   std::size_t capacity_ = 0;
+  large_memory* where_ = nullptr;
+  std::size_t many_ = 0;
+  bool there_ = false;  // data_ is where_'s
 };
 
 /// Appends bytes. Numbers are little-endian. What is written may include handles to shared things: each leaves a hold
@@ -117,11 +153,20 @@ class writer {
   /// As new, and without its memory if that is much.
   void shrink() noexcept {
     clear();
-    if (bytes_.capacity() > 65536) bytes_ = {};
+    if (bytes_.capacity() > 65536) bytes_.drop();
   }
-
+  /// Many bytes (so many, and more) are to be written there from the beginning; nullptr: as others. What was written is gone.
+  void use_for_many(large_memory* where, std::size_t many) noexcept {
+    shrink();
+    bytes_.use_for_many(where, many);
+  }
+  /// No more of that; what was written stays, if it does not lie there.
+  void use_bytes_alone() noexcept { bytes_.use_for_many(nullptr, 0); }
+  /// Where they lie then, the caller's from now on; nullptr: they lie here. The holds stay.
+  [[nodiscard]] std::byte* take_many() noexcept { return bytes_.take_many(); }
+  [[nodiscard]] bool wrote_many() const noexcept { return bytes_.is_there(); }
   /// They lie somewhere else now. The holds stay.
-  void forget_bytes() noexcept { bytes_ = {}; }
+  void forget_bytes() noexcept { bytes_.drop(); }
   /// Whether there is anything that sent() would change.
   [[nodiscard]] bool has_holds() const noexcept { return !holds_.empty() || !undecided_.empty(); }
 

@@ -329,6 +329,21 @@ void write_call(writer& out, F const& target, Kept const& values) {
   encode(out, values);
 }
 
+/// The same from the arguments as they are: what has its parameter's type already is not copied for it; but what has one owner
+/// is taken from the caller.
+template <class Backend, class F, class... Kept, class... Args>
+void write_call_of(writer& out, F const& target, std::type_identity<std::tuple<Kept...>>, Args&&... args) {
+  write_function<Backend>(out, &call_trampoline<Backend, F, std::tuple<Kept...>>);
+  if constexpr (plain_function<F>) write_function<Backend>(out, target);
+  else encode(out, target);
+  [[maybe_unused]] auto const write = [&out]<class K, class A>(std::type_identity<K>, A&& given) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<A>, K> && can_be_copied<K>()) encode(out, given);
+    else encode(out, K(std::forward<A>(given)));
+  };
+  if constexpr (sizeof...(Kept) == 0) encode(out, std::tuple<>{});
+  else (write(std::type_identity<Kept>{}, std::forward<Args>(args)), ...);
+}
+
 /// Runs it. Throws what Backend::resolve, decoding and the target throw.
 template <class Backend>
 void run_call(reader& in, writer& result) {
