@@ -168,6 +168,42 @@ TEST_CASE_METHOD(tidy, "a pool's trace says who ran what when, and how it ended"
   CHECK(names[2]["args"]["name"].text == "two \"workers\"-2");
 }
 
+void crash() { polyproc::native_backend::exit_now(3); }
+void rest() { (void)polyproc::this_task::sleep_for(1h); }
+int number(int x) { return x; }
+
+TEST_CASE_METHOD(tidy, "a pool of processes says the same, with the process of each task, also of one that was lost") {
+  temporary_file const file;
+  auto const begin = std::chrono::steady_clock::now();
+  {
+    polyproc::process_pool_options options;
+    options.workers = 1;
+    options.name = "p";
+    options.trace_file = file.path;
+    polyproc::process_pool pool(std::move(options));
+    (void)pool.apply({.name = "number"}, number, 1);
+    (void)pool.submit({.name = "crash"}, crash).exception();
+    (void)pool.submit({.name = "rest", .time_limit = 1ms}, rest).exception();
+  }
+  auto const end = std::chrono::steady_clock::now();
+  auto const trace = json_reader(file.text()).all();
+  auto const events = of_kind(trace, "X");
+  REQUIRE(events.size() == 3);
+  std::vector<std::pair<std::string, std::string>> seen;
+  for (auto const& e : events) {
+    seen.emplace_back(e["name"].text, e["args"]["ended"].text);
+    CHECK(e["tid"].number == 1);
+    CHECK(e["pid"].number != static_cast<double>(polyproc::this_process::pid()));
+    auto const us = [](auto t) { return std::chrono::duration<double, std::micro>(t.time_since_epoch()).count(); };
+    CHECK(e["ts"].number >= us(begin) - 1);
+    CHECK(e["ts"].number + e["dur"].number <= us(end) + 1);
+  }
+  CHECK(seen == std::vector<std::pair<std::string, std::string>>{
+                    {"number", "value"}, {"crash", "lost"}, {"rest", "time limit"}});
+  CHECK(events[0]["pid"].number == events[1]["pid"].number);
+  CHECK(events[1]["pid"].number != events[2]["pid"].number);
+}
+
 TEST_CASE_METHOD(tidy, "a trace file is written when the pool ends; a failure to write it ends nothing") {
   temporary_file const file;
   {

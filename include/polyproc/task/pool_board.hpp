@@ -44,12 +44,13 @@ class pool_board {
     word reading;  // its arguments have begun to be taken over
     std::uint32_t flags;
     ending how;
-    std::int64_t began;  // on the clock of deadlines, in nanoseconds
+    wide began;    // on the clock of deadlines, in nanoseconds; 0: nobody has noted it yet
     std::int64_t ended;
     letter request;
     letter result;
   };
   struct alignas(64) place {
+    wide pid;      // of its process
     word arrived;  // 1: serves; 2: its initializer has failed, `problem` says how
     word leave;    // is to end when it is idle
     word left;     // 1: has ended because of `leave` or of its age; 2: because there was nothing to do
@@ -151,6 +152,12 @@ class pool_board {
   [[nodiscard]] std::span<std::byte const> read(letter const& from) const {
     auto const size = static_cast<std::size_t>(from.size);
     return {from.block == 0 ? from.data : arena<Backend>::at(from.block, size), size};
+  }
+  /// When the task in that slot began. The first who says so counts: its worker or, if that has taken it and come no further,
+  /// the pool. What was noted for another task that had the slot before must not count.
+  static std::uint64_t note_began(slot& of, std::uint64_t now) noexcept {
+    std::uint64_t noted = 0;
+    return of.began.compare_exchange_strong(noted, now) ? now : noted;
   }
   static void clear(letter& what) noexcept {
     if (auto const block = std::exchange(what.block, 0); block != 0) arena<Backend>::free(block);

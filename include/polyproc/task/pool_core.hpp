@@ -20,6 +20,7 @@
 #include <polyproc/task/pool_options.hpp>
 #include <polyproc/task/pool_task.hpp>
 #include <polyproc/task/pool_worker.hpp>
+#include <polyproc/task/trace.hpp>
 
 #include <deque>
 #include <map>
@@ -41,6 +42,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     by_slot_.resize(board_t::slots);
     free_.reserve(board_t::slots);
     for (std::uint32_t i = board_t::slots; i-- > 0;) free_.push_back(static_cast<std::uint16_t>(i));
+    if (options_.trace || !options_.trace_file.empty()) recorder_ = std::make_unique<trace_recorder>(options_.name);
   }
 
   /// Throws what starting throws; no worker is left then.
@@ -161,7 +163,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
           auto const slot = slot_of(t);
           auto const now = board_.at(slot).control.load();
           if (ring_t::state_of(now) == state::given && ring_t::recall(board_.at(slot).control, ring_t::ticket_of(now))) {
-            out.stop(take_out(slot), task::reason::cancelled);
+            out.stop(take_back(slot), task::reason::cancelled);
             break;
           }
           auto const then = ring_t::state_of(board_.at(slot).control.load());
@@ -173,6 +175,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       }
       hand_out(out);
       set_marks(out);
+      if (without_room_ > 0) wake_those_without_room();
     }
     settle(out);
     return true;
@@ -212,8 +215,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     later_.append(std::move(out));
     for (auto const slot : running_)
       if (auto const& t = by_slot_[slot]) {
-        if (t->why == task::reason::none) ask_to_stop(*t, slot, task::reason::cancelled);
-        t->rare().end_by = std::min(t->rare().end_by, Backend::now() + grace);
+        // Here the pool's grace counts, not the task's own, unless that is running already.
+        bool const asked = t->why != task::reason::none;
+        if (!asked) ask_to_stop(*t, slot, task::reason::cancelled);
+        auto const by = Backend::now() + grace;
+        auto& end_by = t->rare().end_by;
+        end_by = asked ? std::min(end_by, by) : by;
       }
     board_.ring_bell();
   }
@@ -269,6 +276,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       w.process = {};  // a daemon that still runs is ended at once
       --live_;
     }
+    write_trace_file();
   }
 
   // --- Looking at it.
@@ -322,6 +330,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     return now;
   }
   [[nodiscard]] options_t const& options() const noexcept { return options_; }
+  [[nodiscard]] trace_recorder const* recorder() const noexcept { return recorder_.get(); }
 
  private:
   using board_t = pool_board<Backend>;
@@ -335,6 +344,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     basic_process<Backend> process;
     bool rests = false;     // left because there was nothing to do
     bool starting = false;  // by the pool's thread, without the lock
+    bool told = false;      // that it was started, before that was over
   };
 
   /// What is to be done when the lock has been let go.
@@ -382,7 +392,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   static std::uint32_t places_for(std::size_t asked) { return std::max(256U, count_of(asked)); }
   static typename board_t::rules rules_of(options_t const& o) {
     return {static_cast<std::uint32_t>(std::min<std::size_t>(o.tasks_per_worker, ~std::uint32_t{0})), o.memory_growth,
-            static_cast<std::uint64_t>(std::chrono::nanoseconds(o.idle_time).count()), false};
+            static_cast<std::uint64_t>(std::chrono::nanoseconds(o.idle_time).count()), o.trace || !o.trace_file.empty()};
   }
 
   // --- Slots and the list. All with the lock held.
@@ -391,7 +401,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     return static_cast<std::uint32_t>(t.where.load(std::memory_order_relaxed) & 0xFFFFU);
   }
   [[nodiscard]] std::uint64_t head() { return board_.tasks().head(board_.controls()); }
-  [[nodiscard]] std::size_t given() { return static_cast<std::size_t>(board_.tasks().tail() - head()); }
+  /// Given and not begun, as far as is known. What was taken back from between others still has its entry in the ring.
+  [[nodiscard]] std::size_t given() {
+    return std::min(static_cast<std::size_t>(board_.tasks().tail() - head()), unbegun_);
+  }
   [[nodiscard]] bool given_none() { return given() == 0; }
   [[nodiscard]] std::size_t waiting() { return backlog_size_ + given(); }
   /// The entries that have not been looked at must stay.
@@ -427,7 +440,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       auto const& t = by_slot_[slot];
       if (!t || t->priority >= priority || !is_ticket(slot, ticket)) continue;
       fetch_request(*t, slot);
-      if (ring_t::recall(board_.at(slot).control, ticket)) to_the_front(take_out(slot));
+      if (ring_t::recall(board_.at(slot).control, ticket)) to_the_front(take_back(slot));
       else if (t->call) t->call->forget_bytes();
     }
   }
@@ -454,7 +467,18 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     return nullptr;
   }
   task_ptr leave_backlog(task& t) {
-    for (auto& one : backlog_[t.priority]) {
+    auto& level = backlog_[t.priority];
+    // Many that are given up are mostly so in their order, or in the reverse one: no long search then.
+    while (!level.empty() && level.front()->at != task::place::waiting) level.pop_front();
+    while (!level.empty() && level.back()->at != task::place::waiting) level.pop_back();
+    if (!level.empty() && level.back().get() == &t) {
+      auto what = std::move(level.back());
+      level.pop_back();
+      t.at = task::place::over;
+      --backlog_size_;
+      return what;
+    }
+    for (auto& one : level) {
       if (one.get() != &t) continue;
       auto what = one;  // the entry stays, and is passed over
       t.at = task::place::over;
@@ -506,10 +530,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
     free_.pop_back();
     by_slot_[number] = what;
+    ++unbegun_;
     t.at = task::place::slot;
     slot.result.block = 0;
     slot.stop.store(0, std::memory_order_relaxed);
     slot.reading.store(0, std::memory_order_relaxed);
+    slot.began.store(0, std::memory_order_relaxed);
     slot.flags = t.more && t.more->options.time_limit ? board_t::ring_at_begin | board_t::note_times : 0;
     slot.wanted.store(0);
     t.where.store(board_.tasks().tail() << 16 | number);
@@ -557,6 +583,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     t.call->bytes(board_.read(request));
   }
 
+  /// What nobody has begun, after its recall.
+  task_ptr take_back(std::uint32_t number) {
+    --unbegun_;
+    return take_out(number);
+  }
   /// The slot is free; its task is somebody's to complete, or to give again.
   task_ptr take_out(std::uint32_t number) {
     auto what = std::move(by_slot_[number]);
@@ -589,9 +620,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       if (ring_t::ticket_of(control) != scanned_ || !by_slot_[slot]) continue;
       auto const now = ring_t::state_of(control);
       if (now == state::done) {
+        --unbegun_;
         if (options_.on_event) tell_begin(slot);
         take_finished(slot, out);
       } else if (now == state::running || now == state::condemned) {
+        --unbegun_;
         running_.push_back(slot);
         if (options_.on_event) tell_begin(slot);
       }
@@ -603,6 +636,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto what = std::move(by_slot_[slot]);
     what->at = task::place::over;
     failed_starts_ = 0;
+    if (what->why != task::reason::none) ++stats_.cancelled;
+    else ++(board_.at(slot).how == board_t::ending::value ? stats_.done : stats_.failed);
+    if (options_.on_event) tell_finished(*what, slot);
+    if (recorder_) record(*what, slot, ending_of(*what, slot));
     out.done.push_back({std::move(what), slot});
   }
 
@@ -652,28 +689,19 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   /// Completes what is over; gives slots back and what waits to them, until there is nothing more to do.
   void settle(work& out) noexcept {
     while (!out.empty()) {
-      std::size_t values = 0, exceptions = 0, cancelled = 0;
-      for (auto const& one : out.done) {
-        switch (complete(one)) {
-          case ended::value: ++values; break;
-          case ended::exception: ++exceptions; break;
-          case ended::stopped: ++cancelled; break;
-        }
+      // Whoever has an outcome sees it counted.
+      if (!out.fail.empty()) {
+        std::scoped_lock hold{lock_};
+        for (auto const& one : out.fail) ++(one.as == work::count::cancelled ? stats_.cancelled : stats_.failed);
       }
-      for (auto& one : out.fail) {
-        if (one.as != work::count::cancelled) ++exceptions;
-        if (one.as == work::count::cancelled) ++cancelled;
-        one.what->result().fail(std::move(one.problem));
-      }
+      for (auto const& one : out.done) complete(one);
+      for (auto& one : out.fail) one.what->result().fail(std::move(one.problem));
       work more;
       {
         std::scoped_lock hold{lock_};
         for (auto const& one : out.done) free_slot(one.slot);
         for (auto const& one : out.done) forget(*one.what);
         for (auto const& one : out.fail) forget(*one.what);
-        stats_.done += values;
-        stats_.failed += exceptions;
-        stats_.cancelled += cancelled;
         pending_ -= out.done.size() + out.fail.size();
         if (pending_ == 0) {
           all_over_.fetch_add(1);
@@ -687,36 +715,28 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
   }
 
-  enum class ended : std::uint8_t { value, exception, stopped };
-  ended complete(typename work::finished const& one) noexcept {
+  void complete(typename work::finished const& one) noexcept {
     auto& t = *one.what;
     auto& slot = board_.at(one.slot);
-    auto how = ended::exception;
     try {
       if (t.why != task::reason::none) {
-        how = ended::stopped;
         t.result().fail(stopped(t, t.why));
       } else {
         reader in(board_.read(slot.result));
-        if (slot.how == board_t::ending::value) {
-          t.succeed(in);
-          how = ended::value;
-        } else {
-          t.result().fail(decode_exception(in));
-        }
+        if (slot.how == board_t::ending::value) t.succeed(in);
+        else t.result().fail(decode_exception(in));
       }
     } catch (...) {
+      if (t.why == task::reason::none && slot.how == board_t::ending::value) {
+        std::scoped_lock hold{lock_};
+        --stats_.done;  // its value cannot be read
+        ++stats_.failed;
+      }
       t.result().fail(std::current_exception());
-    }
-    if (options_.on_event) {
-      auto const worker = ring_t::worker_of(slot.control.load(std::memory_order_relaxed));
-      tell(pool_event::kind::task_ended, worker, &t,
-           how == ended::value ? "value" : how == ended::exception ? "exception" : "cancelled");
     }
     if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
     board_t::clear(slot.result);
     free_block(t);
-    return how;
   }
   static void free_block(task& t) noexcept {
     if (t.block() != 0) arena<Backend>::free(std::exchange(t.more->block, 0));
@@ -739,6 +759,18 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     if (t.more && std::exchange(t.more->in_deadlines, false)) deadlines_.erase(t.more->deadline);
   }
 
+  void write_trace_file() noexcept {
+    if (options_.trace_file.empty() || std::exchange(trace_written_, true)) return;
+    try {
+      recorder_->write(options_.trace_file);
+    } catch (std::exception const& problem) {
+      try {
+        Backend::write_stderr(std::string(problem.what()) + "\n");
+      } catch (...) {  // no memory to say it with
+      }
+    }
+  }
+
   // --- Events, in order.
 
   void tell(pool_event::kind what, std::uint32_t worker, task const* of, std::string how) noexcept {
@@ -749,8 +781,41 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
   }
   [[nodiscard]] long pid_of(std::uint32_t worker) const noexcept { return pids_[worker].load(std::memory_order_relaxed); }
+  /// With the lock held: so it comes before whatever happens to that worker afterwards.
+  void tell_finished(task const& t, std::uint32_t number) {
+    auto const& slot = board_.at(number);
+    tell(pool_event::kind::task_ended, ring_t::worker_of(slot.control.load(std::memory_order_relaxed)), &t,
+         ending_of(t, number));
+  }
+  [[nodiscard]] char const* ending_of(task const& t, std::uint32_t number) const noexcept {
+    if (t.why != task::reason::none) return t.why == task::reason::cancelled ? "cancelled" : "time limit";
+    return board_.at(number).how == board_t::ending::value ? "value" : "exception";
+  }
+  /// One that was lost with its worker has no end but this one.
+  void record(task const& t, std::uint32_t number, char const* how) noexcept {
+    auto const& slot = board_.at(number);
+    auto const control = slot.control.load(std::memory_order_relaxed);
+    auto const worker = ring_t::worker_of(control);
+    auto const at = [](std::uint64_t nanoseconds) {
+      return time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(nanoseconds)));
+    };
+    auto const now = Backend::now();
+    auto const noted = slot.began.load(std::memory_order_relaxed);
+    auto const begin = noted != 0 ? at(noted) : now;
+    auto const end = ring_t::state_of(control) == state::done ? at(static_cast<std::uint64_t>(slot.ended)) : now;
+    try {
+      recorder_->add({t.more ? t.more->options.name : std::string(), pid_of(worker), worker + std::uint64_t{1}, begin, end, how});
+      recorder_->name_worker(pid_of(worker), worker + std::uint64_t{1}, options_.name + "-" + std::to_string(worker + 1));
+    } catch (...) {  // no memory: then it is not in the trace
+    }
+  }
   void tell_begin(std::uint32_t slot) {
     auto const worker = ring_t::worker_of(board_.at(slot).control.load(std::memory_order_relaxed));
+    if (workers_[worker].starting && !std::exchange(workers_[worker].told, true)) {
+      // It is at work already, and whoever started it has not come back from that.
+      pids_[worker].store(static_cast<long>(board_.worker(worker).pid.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+      tell(pool_event::kind::worker_started, worker, nullptr, "");
+    }
     tell(pool_event::kind::task_begun, worker, by_slot_[slot].get(), "");
   }
   void tell_end(std::uint32_t worker, std::string how) {
@@ -803,7 +868,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto const ring = board_.tasks();
     for (auto ticket = head(); ticket < ring.tail(); ++ticket) {
       auto const slot = slot_at(ticket);
-      if (by_slot_[slot] && is_ticket(slot, ticket) && ring_t::recall(board_.at(slot).control, ticket)) add(take_out(slot));
+      if (by_slot_[slot] && is_ticket(slot, ticket) && ring_t::recall(board_.at(slot).control, ticket)) add(take_back(slot));
     }
     while (auto what = next_of_backlog()) {
       what->at = task::place::over;
@@ -834,7 +899,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     ++live_;
     if (manager_.joinable()) ++stats_.restarted;
     pids_[i].store(workers_[i].process.pid().value_or(0), std::memory_order_relaxed);
-    if (options_.on_event) tell(pool_event::kind::worker_started, i, nullptr, "");
+    if (!std::exchange(workers_[i].told, false) && options_.on_event) tell(pool_event::kind::worker_started, i, nullptr, "");
   }
   void count_absent() noexcept {
     absent_ = 0;
@@ -868,9 +933,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       if (place.arrived.load() == 2) {
         initializer_failed(place, i, out);
       } else if (place.arrived.load() == 0 && left == 0) {
-        if (++failed_starts_ >= options_.start_attempts)
+        note_failed_start();
+        if (failed_starts_ >= options_.start_attempts)
           cannot_start(out, "polyproc: the workers of this pool die before they serve; the last one " +
                                 (status ? to_string(*status) : std::string("ended")));
+      } else {
+        failed_starts_ = 0;  // it has served
       }
       w.rests = left == 2;
       place.arrived.store(0);
@@ -893,6 +961,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     board_.free_blocks(board_t::problem_of(i));
     give_up_starting(out, problem);
   }
+  /// Not faster and faster when they all die at once.
+  void note_failed_start() noexcept {
+    ++failed_starts_;
+    if (failed_starts_ >= 3) start_not_before_ = Backend::now() + std::chrono::milliseconds(1) * std::min(failed_starts_, 100U);
+  }
   void cannot_start(work& out, std::string const& why) {
     give_up_starting(out, std::make_exception_ptr(start_error(why)));
   }
@@ -907,6 +980,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto& slot = board_.at(number);
     if (ring_t::state_of(slot.control.load()) == state::condemned) --doomed_;
     std::erase(running_, number);
+    if (recorder_ && by_slot_[number])
+      record(*by_slot_[number], number, by_slot_[number]->why == task::reason::none ? "lost" : ending_of(*by_slot_[number], number));
     auto what = take_out(number);
     auto& t = *what;
     board_.free_blocks(board_t::result_of(number));
@@ -980,7 +1055,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
           next_look = now + look_after_workers_every;
         }
         sleep_until = look_at_clocks(now, out, to_end);
-        choose_whom_to_start(to_start);
+        sleep_until = std::min(sleep_until, choose_whom_to_start(now, to_start));
         hand_out(out);
         set_marks(out);
         bool const busy = pending_ > 0 || doomed_ > 0 || without_room_ > 0;
@@ -1018,7 +1093,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         auto const slot = slot_of(*what);
         auto const control = board_.at(slot).control.load();
         if (ring_t::state_of(control) == state::given && ring_t::recall(board_.at(slot).control, ring_t::ticket_of(control)))
-          out.stop(take_out(slot), task::reason::deadline);
+          out.stop(take_back(slot), task::reason::deadline);
         else if (what->why == task::reason::none)
           ask_to_stop(*what, slot, task::reason::deadline);
       }
@@ -1028,7 +1103,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       auto const& t = by_slot_[number];
       if (!t || ring_t::state_of(slot.control.load()) != state::running) continue;
       if (t->why == task::reason::none && t->more && t->more->options.time_limit) {
-        auto const limit = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(slot.began))) +
+        auto const began = board_t::note_began(slot, static_cast<std::uint64_t>(std::chrono::nanoseconds(now.time_since_epoch()).count()));
+        auto const limit = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(began))) +
                            std::chrono::ceil<time_point::duration>(*t->more->options.time_limit);
         if (now >= limit) ask_to_stop(*t, number, task::reason::limit);
         else next = std::min(next, limit);
@@ -1044,9 +1120,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     return next;
   }
 
-  void choose_whom_to_start(std::vector<std::uint32_t>& to_start) {
+  /// One at a time: starting takes time, and limits are to be kept meanwhile. Gives when to come again at the latest.
+  time_point choose_whom_to_start(time_point now, std::vector<std::uint32_t>& to_start) {
     start_now_ = false;
-    if (absent_ == 0 || resting_ || closed_for_good_) return;
+    if (absent_ == 0 || resting_ || closed_for_good_) return never;
+    if (now < start_not_before_) return start_not_before_;
     bool const needed = pending_ > 0;
     for (std::uint32_t i = 0; i < target_; ++i) {
       auto& w = workers_[i];
@@ -1054,14 +1132,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       w.rests = false;
       w.starting = true;
       to_start.push_back(i);
+      break;
     }
     count_absent();
+    return never;
   }
   void start_worker(std::uint32_t i) noexcept {
     basic_process<Backend> made;
     std::exception_ptr problem;
-    // Not faster and faster when they all die at once.
-    if (failed_starts_ >= 3) std::this_thread::sleep_for(std::chrono::milliseconds(1) * std::min(failed_starts_, 100U));
     try {
       made = made_worker(i);
     } catch (...) {
@@ -1074,8 +1152,13 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       if (problem == nullptr) {
         workers_[i].process = std::move(made);
         note_start(i);
-      } else if (++failed_starts_ >= options_.start_attempts) {
-        give_up_starting(out, problem);
+        if (i >= target_) {  // fewer are wanted since it was chosen
+          board_.worker(i).leave.store(1);
+          wake_all_idle();
+        }
+      } else {
+        note_failed_start();
+        if (failed_starts_ >= options_.start_attempts) give_up_starting(out, problem);
       }
       count_absent();
     }
@@ -1109,6 +1192,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   std::uint64_t scanned_at_last_look_ = 0;
   std::map<int, std::deque<task_ptr>, higher_first> backlog_;
   std::size_t backlog_size_ = 0;
+  std::size_t unbegun_ = 0;  // in slots, and not seen to have begun
   std::size_t pending_ = 0;  // submitted and not completed
   int common_priority_ = 0;  // of all that wait, unless
   bool mixed_ = false;       // they differ
@@ -1118,6 +1202,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   unsigned attentive_ = 0;     // who want to know of each end
   unsigned without_room_ = 0;  // who wait for room
   unsigned failed_starts_ = 0;
+  time_point start_not_before_{};
   unsigned unforced_looks_ = 0;
   std::size_t live_ = 0;    // workers that run
   std::size_t absent_ = 0;  // workers that should be there and are not
@@ -1131,6 +1216,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   pool_stats stats_;
   typename Backend::template atomic<std::uint32_t> all_over_{0};
   typename Backend::template atomic<std::uint32_t> room_turn_{0};
+  std::unique_ptr<trace_recorder> recorder_;
+  bool trace_written_ = false;
   std::mutex finish_lock_;
   std::thread manager_;
 };

@@ -21,6 +21,7 @@ class pool_worker {
 
   void serve(basic_pool_initializer<Backend> const& initializer) {
     this_threads_worker().number = number_ + 1;
+    place_.pid.store(static_cast<std::uint64_t>(Backend::current_pid()), std::memory_order_relaxed);
     try {
       initializer.run();
     } catch (...) {
@@ -79,7 +80,7 @@ class pool_worker {
     auto& slot = board_.at(number);
     auto const ticket = board_t::ring::ticket_of(slot.control.load(std::memory_order_relaxed));
     bool const times = top_.times != 0 || (slot.flags & board_t::note_times) != 0;
-    if (times) slot.began = stamp();
+    if (times) board_t::note_began(slot, static_cast<std::uint64_t>(stamp()));
     if ((slot.flags & board_t::ring_at_begin) != 0 || ticket >= top_.begun_from.load(std::memory_order_relaxed)) board_.ring_bell();
     current_stop_token<Backend>() = {slot.stop, static_cast<std::uint32_t>(ticket + 1), nullptr};
     blocks_.for_number(board_t::result_of(number));
