@@ -39,6 +39,7 @@
 #include <polyproc/task/future.hpp>
 #include <polyproc/task/process_group.hpp>
 #include <polyproc/task/process_pool.hpp>
+#include <polyproc/task/progress.hpp>
 #include <polyproc/version.hpp>
 #include <polyproc/wire/callable.hpp>
 #include <polyproc/wire/codec.hpp>
