@@ -164,8 +164,8 @@ struct future_access {
 template <class T, backend Backend>
 class promised_outcome : public outcome<T, Backend> {
  public:
-  [[nodiscard]] bool claim() noexcept { return !claimed_.exchange(true, std::memory_order_acq_rel); }
-  [[nodiscard]] bool cancelled() const noexcept { return cancelled_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool claim() noexcept { return move_on(completed); }
+  [[nodiscard]] bool cancelled() const noexcept { return fate_.load(std::memory_order_acquire) == was_cancelled; }
 
   /// Called once when it is cancelled; at once if it was. What was depended on is to be cancelled too, for example.
   void on_cancel(callback<> call) {
@@ -181,12 +181,11 @@ class promised_outcome : public outcome<T, Backend> {
   }
 
   bool cancel() override {
-    if (!claim()) return false;
+    if (!move_on(was_cancelled)) return false;
     callback<> call;
     bool has_call = false;
     {
       std::scoped_lock hold{lock_};
-      cancelled_.store(true, std::memory_order_release);
       has_call = on_cancel_.has_value();
       if (has_call) call = std::move(*std::exchange(on_cancel_, std::nullopt));
     }
@@ -201,8 +200,13 @@ class promised_outcome : public outcome<T, Backend> {
   }
 
  private:
-  std::atomic<bool> claimed_{false};
-  std::atomic<bool> cancelled_{false};
+  // One word, so that whoever cannot complete it any more knows why.
+  enum : std::uint8_t { open, completed, was_cancelled };
+  [[nodiscard]] bool move_on(std::uint8_t to) noexcept {
+    std::uint8_t seen = open;
+    return fate_.compare_exchange_strong(seen, to, std::memory_order_acq_rel);
+  }
+  std::atomic<std::uint8_t> fate_{open};
   std::mutex lock_;
   std::optional<callback<>> on_cancel_;
 };

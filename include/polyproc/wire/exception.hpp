@@ -307,6 +307,8 @@ template <class... P>
 struct decayed_parts<std::tuple<P...>> {
   using type = std::tuple<std::decay_t<P>...>;
   static constexpr bool travel = (encodable<std::decay_t<P>> && ...);
+  template <class T>
+  static constexpr bool make = std::is_constructible_v<T, std::decay_t<P>...>;
 };
 template <class T>
 concept has_parts = requires(T const& e) { e.parts(); };
@@ -335,7 +337,22 @@ class travelling_error : public Base, public detail::travelling_base {
   using Base::Base;
 
  private:
+  static consteval bool check() {
+    if constexpr (detail::has_parts<Derived>) {
+      using parts = detail::decayed_parts<decltype(std::declval<Derived const&>().parts())>;
+      static_assert(parts::travel, "polyproc: what parts() of a travelling_error gives cannot travel to another process");
+      static_assert(parts::template make<Derived>,
+                    "polyproc: a travelling_error is made again from what its parts() gives: it needs a constructor that takes "
+                    "just that");
+    } else {
+      static_assert(std::is_constructible_v<Derived, std::string>,
+                    "polyproc: a travelling_error is made again from what it says: it needs a constructor that takes a "
+                    "std::string, or a function parts() that gives a std::tuple of what one of its constructors takes");
+    }
+    return true;
+  }
   static std::exception_ptr make_again(reader& in, std::exception_ptr const& inner) {
+    static_assert(check());
     auto made = [&] {
       if constexpr (detail::has_parts<Derived>) {
         auto parts = decode<typename detail::decayed_parts<decltype(std::declval<Derived const&>().parts())>::type>(in);
@@ -361,21 +378,6 @@ class travelling_error : public Base, public detail::travelling_base {
     else
       return detail::type_spelling<Derived>::hash();
   }
-  static consteval bool check() {
-    if constexpr (detail::has_parts<Derived>) {
-      using parts = detail::decayed_parts<decltype(std::declval<Derived const&>().parts())>;
-      static_assert(parts::travel, "polyproc: what parts() of a travelling_error gives cannot travel to another process");
-      static_assert(requires(typename parts::type all) { std::make_from_tuple<Derived>(std::move(all)); },
-                    "polyproc: a travelling_error is made again from what its parts() gives: it needs a constructor that takes "
-                    "just that");
-    } else {
-      static_assert(std::is_constructible_v<Derived, std::string>,
-                    "polyproc: a travelling_error is made again from what it says: it needs a constructor that takes a "
-                    "std::string, or a function parts() that gives a std::tuple of what one of its constructors takes");
-    }
-    return true;
-  }
-
   [[nodiscard]] std::exception const& as_exception() const noexcept final { return *this; }
   [[nodiscard]] std::uint64_t key() const noexcept final { return entered_.key(); }
   void write_parts(writer& out) const final {
