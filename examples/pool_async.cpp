@@ -1,10 +1,11 @@
 // A pool of four processes: tasks, maps, callbacks, workers with a state, and the ways in which a pool ends.
 //
-//   pool_async [--start fork|spawn|forkserver]
+//   pool_async [--start fork|spawn|forkserver] [--progress]
 //
 // What to look at: `submit` returns at once, so twenty tasks run four at a time, and their futures give the results in the order
 // of submission, whoever was done first. `apply` waits for each, so twenty tasks take twenty times as long as one. `imap` takes no
-// more from its input than it has to: here that never ends. `join` is refused before `close`, and `submit` after it.
+// more from its input than it has to: here that never ends. `join` is refused before `close`, and `submit` after it. With --progress
+// stderr says how far the twenty tasks have come.
 
 #include "support/arguments.hpp"
 #include "support/say.hpp"
@@ -82,11 +83,15 @@ std::string listed(Range&& values) {
   return line;
 }
 
-void twenty_tasks() {
+void twenty_tasks(bool with_progress) {
   say("-- 4 processes, 20 tasks");
   polyproc::process_pool pool{4};
   std::vector<polyproc::future<int>> results;
   for (int n = 0; n < tasks; ++n) results.push_back(pool.submit(told_square, n));
+  if (with_progress) {
+    polyproc::progress bar{{.name = "tasks", .total = tasks}};
+    for ([[maybe_unused]] auto& done : polyproc::as_completed(results)) bar.add();
+  }
   pool.close();
   pool.join();
   say("all done");
@@ -248,9 +253,9 @@ void ends() {
 
 int main(int argc, char** argv) {
   polyproc::init(argc, argv);
-  example::arguments const given(argc, argv, "pool_async");
+  example::arguments const given(argc, argv, "pool_async", {"--progress"});
 
-  twenty_tasks();
+  twenty_tasks(given.has("--progress"));
   apply_and_submit();
   maps();
   callbacks();

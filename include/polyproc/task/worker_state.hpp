@@ -118,7 +118,7 @@ struct codec<basic_pool_initializer<Backend>> {
 
 using pool_initializer = basic_pool_initializer<>;
 
-/// For tasks of a pool, of processes or of threads.
+/// For tasks of a pool of processes.
 namespace this_worker {
 
 /// 1 to the number of the pool's workers; 0 outside of a task.
