@@ -244,16 +244,18 @@ class basic_promise {
     requires(std::is_void_v<T> ? sizeof...(V) == 0 : sizeof...(V) == 1)
   bool set_value(V&&... value) {
     detail::stored_result<T> made(std::forward<V>(value)...);
+    auto const to = need();  // whoever sees the value may destroy this promise before this function returns
     if (!claim()) return false;
-    to_->succeed(std::move(made));
-    to_->forget_on_cancel();
+    to->succeed(std::move(made));
+    to->forget_on_cancel();
     return true;
   }
   bool set_exception(std::exception_ptr problem) {
     if (!problem) throw std::invalid_argument("polyproc: set_exception was given no exception");
+    auto const to = need();
     if (!claim()) return false;
-    to_->fail(std::move(problem));
-    to_->forget_on_cancel();
+    to->fail(std::move(problem));
+    to->forget_on_cancel();
     return true;
   }
   template <class E>
