@@ -173,7 +173,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
     using kept = std::decay_t<F>;
     using parameters = call_parameters_t<F, Args...>;
     auto task = std::make_shared<detail::typed_task<result, Backend>>(core_);
-    static thread_local std::unique_ptr<writer> spare;  // of the last request
+    auto& spare = detail::thread_own<std::unique_ptr<writer>, detail::pool_core<Backend>>();  // of the last request
     task->call = spare ? std::move(spare) : std::make_unique<writer>();
     kept const f(std::forward<F>(target));
     if (options != nullptr) {
