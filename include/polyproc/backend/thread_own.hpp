@@ -10,7 +10,6 @@
 #include <cxxabi.h>
 
 #include <memory>
-#define POLYPROC_DETAIL_THREAD_OWN_ON_HEAP
 #endif
 
 namespace polyproc::inline v0_1::detail {
@@ -18,7 +17,7 @@ namespace polyproc::inline v0_1::detail {
 /// T() for each thread and each Tag, made at the thread's first use.
 template <class T, class Tag = T>
 T& thread_own() {
-#if defined(POLYPROC_DETAIL_THREAD_OWN_ON_HEAP)
+#if defined(__MINGW32__) && defined(__GNUC__) && !defined(__clang__)
   static thread_local T* mine = nullptr;
   if (mine == nullptr) {
     auto made = std::make_unique<T>();
@@ -33,5 +32,3 @@ T& thread_own() {
 }
 
 }  // namespace polyproc::inline v0_1::detail
-
-#undef POLYPROC_DETAIL_THREAD_OWN_ON_HEAP
