@@ -118,6 +118,11 @@ def pool_async(text):
             and 3.0 <= float(found["ratio"]) <= 5.0 and int(found["workers"]) >= 4)
 
 
+def with_progress(text):
+    rest, lines = re.subn(r"^tasks: 20/20 \(100%\), \S+/s, 0:0\d\n", "", text, flags=re.M)
+    return lines == 1 and pool_async(rest)
+
+
 # --- pools
 
 TOUR = """\
@@ -217,6 +222,7 @@ def check_all(book, way, where):
         check_again(r, "pool_async", pool_async, around=alone)
         check_again(r, "pools", lambda text: text == POOLS, around=alone)
         check_again(r, "concurrent_parallel", concurrent_parallel(affinity, seen, False), around=alone)
+    check_again(r, "pool_async", with_progress, "--progress")
     for example in EXAMPLES:
         r.check(example, lambda text: f"usage: {example} [--start fork|spawn|forkserver]" in text, "--frob", ends_with=2)
 
