@@ -157,10 +157,12 @@ class queue_core {
   /// success, full, closed; timeout when the deadline of a waiting put came first. Throws std::bad_alloc, having changed
   /// nothing, when there is no memory for the message.
   template <class Alone = never_alone, std::size_t Extent>
-  queue_status put(std::span<std::byte const, Extent> message, time_point deadline, bool wait, Alone alone = {}) {
+  [[gnu::always_inline]] queue_status put(std::span<std::byte const, Extent> message, time_point deadline, bool wait,
+                                          Alone alone = {}) {
     auto const quickly = [&] {
-      return put_as_favourite(1, message.size(), [&](std::size_t, std::byte* to) { copy(to, message); }) != 0;
+      return put_as_favourite(1, message.size(), [=](std::size_t, std::byte* to) { copy(to, message); }) != 0;
     };
+    if (quickly()) return queue_status::success;
     return put_when_room(deadline, wait, alone, quickly, [&](time_point until) {
       put_in_progress p(*this);
       if (auto const s = p.open(); s != queue_status::success) return s;
@@ -196,10 +198,10 @@ class queue_core {
 
   /// As many of `count` small messages of one size as the favourite of this end can put at once: how many. None is no answer.
   template <class Write>
-  std::size_t put_as_favourite(std::size_t count, std::size_t size, Write&& write) noexcept {
+  [[gnu::always_inline]] std::size_t put_as_favourite(std::size_t count, std::size_t size, Write&& write) noexcept {
     auto const did = queue_favourite<Backend>::put(*head_, [this](auto const& p) { return chunk_at(p); }, count, size, write);
     if (did.count == 0) return 0;
-    head_->getters.wake_all();
+    if (head_->getters.any_asleep()) head_->getters.wake_all();
     if (did.dismissed && closed() && seal()) wake_getters();
     return did.count;
   }
@@ -253,8 +255,8 @@ class queue_core {
                           [&](time_point until) { return take_one(into, &large, me, until); });
   }
   /// At least one and at most `most`: each(bytes) copies each of them, in order, before they are taken. What it throws is
-  /// passed on, and nothing is taken.
-  /// With `Size`, that of most messages, each() does nothing but copy.
+  /// passed on, and nothing is taken. With `Size`, that of most messages, each(first, count) does it for many of them at once,
+  /// as queue_favourite::get has it.
   template <std::size_t Size = 0, class Each, class Alone = never_alone>
   queue_status get_many(std::size_t most, Each&& each, time_point deadline, bool wait, Alone alone = {}) {
     return get_when_there(
@@ -262,14 +264,14 @@ class queue_core {
         [&](time_point until) { return take_many(most, each, until); });
   }
   /// At most `most` small messages of those that are there, if this end's favourite asks: how many. None is no answer. What
-  /// each(bytes) throws is passed on, and nothing is taken.
+  /// each() throws is passed on, and nothing is taken. For each() and `Size` see queue_favourite::get.
   template <std::size_t Size = 0, class Each>
-  std::size_t get_as_favourite(std::size_t most, Each&& each) {
+  [[gnu::always_inline]] std::size_t get_as_favourite(std::size_t most, Each&& each) {
     auto const did =
         queue_favourite<Backend>::template get<Size>(*head_, [this](auto const& p) { return chunk_at(p); }, most, each, count_,
                                                      known_puts_);
     if (did.count == 0) return 0;
-    if (Store::is_bounded || head_->capacity != unbounded) head_->putters.wake_all();
+    if (head_->putters.any_asleep()) head_->putters.wake_all();
     return did.count;
   }
 
@@ -384,7 +386,7 @@ class queue_core {
     if (known_puts_ != nullptr && known_puts_->load(std::memory_order_relaxed) > head_->head.load() >> 1) return false;
     return head_->head.load() >> 1 == head_->tail.load() >> 2 && head_->returned.load() == 0 && head_->unsettled.load() == 0;
   }
-  [[nodiscard]] std::byte* chunk_at(queue_position const& p) const {
+  [[nodiscard]] [[gnu::always_inline]] std::byte* chunk_at(queue_position const& p) const {
     if (p.chunk <= 2) return chunks_ + (p.chunk - 1) * head_->own_chunk;
     return store_.at(p.chunk, p.end);
   }
@@ -421,7 +423,7 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of put_lock.
   template <class Alone, class Quickly, class Locked>
-  queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
     pace<Backend> looking{idle_recheck};
     for (;;) {
       if (quickly()) return queue_status::success;
@@ -521,7 +523,7 @@ class queue_core {
 
     /// False: somebody held the store's books until the deadline.
     bool write(std::span<std::byte const> message, time_point until) {
-      auto const need = 8 + padded(message.size());
+      auto const need = record_bytes(message.size());
       if (!fits(need)) {
         auto const next = next_place();
         if (need > next.end / 2) return write_apart(message, until);
@@ -643,7 +645,7 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of get_lock.
   template <class Alone, class Quickly, class Locked>
-  queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
     pace<Backend> looking{first_look};
     for (unsigned round = 0;; ++round) {
       if (quickly()) return queue_status::success;
@@ -725,7 +727,7 @@ class queue_core {
       auto const size = word >> 2;
       if ((word & 3) == in_place) {
         f.bytes = {from + 8, size};
-        at_.at += static_cast<std::uint32_t>(8 + padded(size));
+        at_.at += static_cast<std::uint32_t>(record_bytes(size));
       } else {
         f.block = word_at(from, 1);
         f.skip = word_at(from, 2);

@@ -282,6 +282,10 @@ class puts_into_queue {
   template <std::ranges::input_range Range>
     requires std::convertible_to<std::ranges::range_reference_t<Range>, T const&>
   void put_many(Range&& values) const {
+    if constexpr (copied_whole<T> && lies_in_a_row<Range>) {
+      put_row(std::span<T const>(std::ranges::data(values), std::ranges::size(values)));
+      return;
+    }
     if constexpr (copied_whole<T> && sizeof(T) <= 256) {
       // Its own encoding; copied, since what a range gives need not stay where it is.
       std::array<std::byte, lot * sizeof(T)> copies;
@@ -327,6 +331,22 @@ class puts_into_queue {
   }
 
   static constexpr std::size_t lot = 64;
+  template <class Range>
+  static constexpr bool lies_in_a_row = std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
+                                        std::same_as<std::ranges::range_value_t<Range>, T>;
+
+  /// Values that are their own encoding, and stay where they are.
+  void put_row(std::span<T const> values) const {
+    while (!values.empty()) {
+      auto const* const first = values.data();
+      auto done = put_core().put_as_favourite(
+          values.size(), sizeof(T), [first](std::size_t i, std::byte* to) { std::memcpy(to, first + i, sizeof(T)); });
+      if (done == 0)
+        raise(put_core().put_many(
+            values.size(), [&](std::size_t i) { return std::as_bytes(values.subspan(i, 1)); }, done, never, true));
+      values = values.subspan(done);
+    }
+  }
 
   /// fill(i, value) makes the bytes of the i-th of a lot, view(i) tells them, sent(i) is called when they were put.
   template <class Range, class Fill, class View, class Sent>
@@ -536,29 +556,31 @@ class gets_from_queue {
 
   [[nodiscard]] Queue const& queue() const noexcept { return static_cast<Queue const&>(*this); }
 
-  /// Plain values, as they lie in memory; `wrong`: one of another size was among them.
-  template <class Take>
-  static auto plain(bool& wrong, Take&& take) {
-    return [&wrong, &take](std::span<std::byte const> message) {
-      T value{};
-      if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&value), message.data(), sizeof(T));
+  /// Plain values, as they lie in memory, behind those that are in `to` already; `wrong`: one of another size was among them.
+  struct plain {
+    std::vector<T>& to;
+    bool wrong = false;
+    void operator()(std::span<std::byte const> message) {
+      to.emplace_back();
+      if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&to.back()), message.data(), sizeof(T));
       else wrong = true;
-      take(value);
-    };
-  }
-  static void check_sizes(bool wrong) {
-    if (wrong) throw decode_error("a message has another size than the type of its queue", 0);
-  }
+    }
+    void operator()(std::byte const* first, std::size_t count) {
+      auto const before = to.size();
+      to.resize(before + count);
+      auto* const values = to.data() + before;
+      for (std::size_t i = 0; i < count; ++i)
+        std::memcpy(static_cast<void*>(values + i), first + i * record_bytes(sizeof(T)), sizeof(T));
+    }
+  };
 
   T take(time_point deadline, bool wait) const {
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
-      bool wrong = false;
       T got{};
-      auto const keep = [&](T const& value) { got = value; };
-      if (queue().core().template get_as_favourite<sizeof(T)>(1, plain(wrong, keep)) != 0) {
-        check_sizes(wrong);
-        return got;
-      }
+      auto const keep = [&](std::byte const* message, std::size_t) {
+        std::memcpy(static_cast<void*>(&got), message, sizeof(T));
+      };
+      if (queue().core().template get_as_favourite<sizeof(T)>(1, keep) != 0) return got;
     }
     message_buffer message;
     large_one large{queue(), {}};
@@ -601,11 +623,9 @@ class gets_from_queue {
     std::vector<T> all;
     if (most == 0) return all;
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
-      bool wrong = false;
-      all.reserve(std::min<std::size_t>(most, 64));
-      auto const keep = [&](T const& value) { all.push_back(value); };
-      why = queue().core().template get_many<sizeof(T)>(most, plain(wrong, keep), deadline, wait, queue().asker());
-      check_sizes(wrong);
+      plain into{all};
+      why = queue().core().template get_many<sizeof(T)>(most, into, deadline, wait, queue().asker());
+      if (into.wrong) throw decode_error("a message has another size than the type of its queue", 0);
       return all;
     }
     for (;;) {

@@ -34,7 +34,7 @@ struct queue_favourite {
       h.seen_taken = h.head.load(std::memory_order_acquire) >> 1;
       room = h.capacity - ((tail >> 2) - h.seen_taken);
     }
-    auto const need = 8 + padded(size);
+    auto const need = record_bytes(size);
     auto const space = at.end - at.at - jump_bytes;  // every chunk has room for a jump behind its last record
     auto n = std::min<std::uint64_t>(count, room);
     if (need * n > space) n = space / need;
@@ -50,7 +50,8 @@ struct queue_favourite {
     return {static_cast<std::size_t>(n), !inside.leave()};
   }
 
-  /// each(bytes) copies a message. `taken` and `known_puts` may be null. Most messages have `Size` bytes; 0: any.
+  /// each(bytes) copies a message. With `Size` only messages of so many bytes are taken, and each(first, count) copies that many,
+  /// which lie side by side: record_bytes(Size) from one to the next. `taken` and `known_puts` may be null.
   template <std::size_t Size, class ChunkAt, class Each, class Count>
   [[gnu::always_inline]] static outcome get(header& h, ChunkAt&& chunk_at, std::size_t most, Each&& each, Count* taken,
                      std::atomic<std::uint64_t>* known_puts) {
@@ -69,20 +70,29 @@ struct queue_favourite {
     auto const* const from = chunk_at(at);
     auto next = at.at;
     std::uint64_t n = 0;
-    for (; n < there; ++n) {
+    auto const word_at = [&](std::uint32_t where) {
       std::uint64_t word = 0;
-      std::memcpy(&word, from + next, 8);
-      if (Size != 0 && word == (std::uint64_t{Size} << 2 | in_place)) {
-        // Where the next one begins is known without this one: their lines are fetched side by side.
-        each(std::span<std::byte const>(from + next + 8, Size));
-        next += static_cast<std::uint32_t>(8 + padded(Size));
-        continue;
+      std::memcpy(&word, from + where, 8);
+      return word;
+    };
+    if constexpr (Size != 0) {
+      // Where the next one begins is known without this one: their lines are fetched side by side.
+      constexpr auto step = static_cast<std::uint32_t>(record_bytes(Size));
+      while (n < there && word_at(next) == (std::uint64_t{Size} << 2 | in_place)) {
+        next += step;
+        ++n;
       }
-      if ((word & 3) != in_place) break;
-      each(std::span<std::byte const>(from + next + 8, static_cast<std::size_t>(word >> 2)));
-      next += static_cast<std::uint32_t>(8 + padded(word >> 2));
+      if (n == 0) return {};
+      each(from + at.at + 8, static_cast<std::size_t>(n));
+    } else {
+      for (; n < there; ++n) {
+        auto const word = word_at(next);
+        if ((word & 3) != in_place) break;
+        each(std::span<std::byte const>(from + next + 8, static_cast<std::size_t>(word >> 2)));
+        next += static_cast<std::uint32_t>(record_bytes(word >> 2));
+      }
+      if (n == 0) return {};
     }
-    if (n == 0) return {};
     if (taken != nullptr) taken->fetch_add(n);
     move_on(h.head_at[(head & 1) ^ 1], at, next);
     h.head.store((head + (n << 1)) ^ 1, std::memory_order_release);

@@ -59,6 +59,7 @@ struct alignas(64) queue_header {
   alignas(64) queue_users<Backend> users;
 };
 
-inline constexpr std::uint64_t padded(std::uint64_t size) noexcept { return (size + 7) / 8 * 8; }
+/// Of a message that lies in a chunk: its word, and itself in whole words.
+inline constexpr std::uint64_t record_bytes(std::uint64_t size) noexcept { return 8 + (size + 7) / 8 * 8; }
 
 }  // namespace polyproc::inline v0_1::detail
