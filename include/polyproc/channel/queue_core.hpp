@@ -96,7 +96,7 @@ class queue_core {
   using slept = typename sleepers<Backend, waiting::adaptive>::slept;
 
  public:
-  static constexpr std::uint64_t layout = 3;
+  static constexpr std::uint64_t layout = 4;
   static constexpr bool waits_for_memory = Store::is_bounded;
   static constexpr std::uint64_t unbounded = std::uint64_t{1} << 60;
 
@@ -159,10 +159,9 @@ class queue_core {
   template <class Alone = never_alone, std::size_t Extent>
   [[gnu::always_inline]] queue_status put(std::span<std::byte const, Extent> message, time_point deadline, bool wait,
                                           Alone alone = {}) {
-    auto const quickly = [&] {
-      return put_as_favourite(1, message.size(), [=](std::size_t, std::byte* to) { copy(to, message); }) != 0;
-    };
-    if (quickly()) return queue_status::success;
+    auto const write = [=](message_row<std::byte> to) { copy(to.first, message); };
+    if (put_as_favourite(1, message.size(), write) != 0) return queue_status::success;
+    auto const quickly = [&] { return put_as_favourite(1, message.size(), write) != 0; };
     return put_when_room(deadline, wait, alone, quickly, [&](time_point until) {
       put_in_progress p(*this);
       if (auto const s = p.open(); s != queue_status::success) return s;
@@ -197,6 +196,7 @@ class queue_core {
   }
 
   /// As many of `count` small messages of one size as the favourite of this end can put at once: how many. None is no answer.
+  /// write(row) writes the first row.count of them.
   template <class Write>
   [[gnu::always_inline]] std::size_t put_as_favourite(std::size_t count, std::size_t size, Write&& write) noexcept {
     auto const did = queue_favourite<Backend>::put(*head_, [this](auto const& p) { return chunk_at(p); }, count, size, write);
@@ -255,16 +255,21 @@ class queue_core {
                           [&](time_point until) { return take_one(into, &large, me, until); });
   }
   /// At least one and at most `most`: each(bytes) copies each of them, in order, before they are taken. What it throws is
-  /// passed on, and nothing is taken. With `Size`, that of most messages, each(first, count) does it for many of them at once,
-  /// as queue_favourite::get has it.
+  /// passed on, and nothing is taken. With `Size`, that of all messages, each(row) does it for many of them at once.
   template <std::size_t Size = 0, class Each, class Alone = never_alone>
-  queue_status get_many(std::size_t most, Each&& each, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(
-        deadline, wait, alone, [&] { return Size != 0 && get_as_favourite<Size>(most, each) != 0; },
-        [&](time_point until) { return take_many(most, each, until); });
+  [[gnu::always_inline]] queue_status get_many(std::size_t most, Each&& each, time_point deadline, bool wait,
+                                               Alone alone = {}) {
+    auto const quickly = [&] {
+      if constexpr (Size != 0) return get_as_favourite<Size>(most, each) != 0;
+      else return false;
+    };
+    if constexpr (Size != 0) {
+      if (get_as_favourite<Size>(most, each) != 0) return queue_status::success;
+    }
+    return get_when_there(deadline, wait, alone, quickly, [&](time_point until) { return take_many(most, each, until); });
   }
   /// At most `most` small messages of those that are there, if this end's favourite asks: how many. None is no answer. What
-  /// each() throws is passed on, and nothing is taken. For each() and `Size` see queue_favourite::get.
+  /// each(row) throws is passed on, and nothing is taken. With `Size` only messages of so many bytes.
   template <std::size_t Size = 0, class Each>
   [[gnu::always_inline]] std::size_t get_as_favourite(std::size_t most, Each&& each) {
     auto const did =
@@ -358,7 +363,7 @@ class queue_core {
   using header = queue_header<Backend>;
   using hold_entry = typename header::hold_entry;
   using end_hold = typename header::end_hold;
-  static_assert(sizeof(queue_position) == 24 && sizeof(header) <= head_bytes);
+  static_assert(sizeof(queue_position) == 32 && sizeof(header) <= head_bytes);
 
   /// try_ forms do not wait for what is not there, but a lock that is held for a moment is not a reason to fail.
   static time_point lock_deadline(time_point deadline, bool wait) noexcept {
@@ -636,7 +641,9 @@ class queue_core {
 
   auto copying(message_buffer& into) {
     return [this, &into] {
-      return get_as_favourite(1, [&](std::span<std::byte const> bytes) { copy(into.resize(bytes.size()), bytes); }) != 0;
+      return get_as_favourite(1, [&](message_row<std::byte const> row) {
+               copy(into.resize(row.size), std::span<std::byte const>(row.first, row.size));
+             }) != 0;
     };
   }
   slept sleep_until_any(time_point deadline, pace<Backend>& looking) {
@@ -715,6 +722,7 @@ class queue_core {
     [[nodiscard]] std::uint64_t number() const noexcept { return (head_ >> 1) + taken_ + 1; }
 
     found read() {
+      if (at_.left != 0) return read_of_run();
       found f;
       auto const* from = q_.chunk_at(at_) + at_.at;
       auto word = word_at(from, 0);
@@ -723,6 +731,12 @@ class queue_core {
         at_ = {word_at(from, 1), at_.serial + 1, 0, static_cast<std::uint32_t>(word >> 2)};
         from = q_.chunk_at(at_);
         word = word_at(from, 0);
+      }
+      if ((word & 3) == run) {
+        at_.at += 8;
+        at_.left = static_cast<std::uint32_t>(word >> 32);
+        at_.size = static_cast<std::uint32_t>(word) >> 2;
+        return read_of_run();
       }
       auto const size = word >> 2;
       if ((word & 3) == in_place) {
@@ -770,6 +784,14 @@ class queue_core {
     [[nodiscard]] std::uint64_t taken() const noexcept { return taken_; }
 
    private:
+    found read_of_run() noexcept {
+      found f;
+      f.bytes = {q_.chunk_at(at_) + at_.at, at_.size};
+      at_.at += static_cast<std::uint32_t>(padded(at_.size));
+      --at_.left;
+      return f;
+    }
+
     struct {
       std::array<std::uint64_t, 16> all;
       std::size_t count = 0;

@@ -12,14 +12,16 @@
 namespace polyproc::inline v0_1 {
 namespace detail {
 
-inline void raise(queue_status status) {
+[[noreturn]] inline void raise_failure(queue_status status) {
   switch (status) {
-    case queue_status::success: return;
     case queue_status::empty: throw queue_empty();
     case queue_status::full: throw queue_full();
     case queue_status::closed: throw queue_closed();
-    case queue_status::timeout: throw timeout_error();
+    default: throw timeout_error();
   }
+}
+[[gnu::always_inline]] inline void raise(queue_status status) {
+  if (status != queue_status::success) raise_failure(status);
 }
 
 /// Values whose encoding is a count and then the elements as they lie in memory.
@@ -339,8 +341,10 @@ class puts_into_queue {
   void put_row(std::span<T const> values) const {
     while (!values.empty()) {
       auto const* const first = values.data();
-      auto done = put_core().put_as_favourite(
-          values.size(), sizeof(T), [first](std::size_t i, std::byte* to) { std::memcpy(to, first + i, sizeof(T)); });
+      auto done = put_core().put_as_favourite(values.size(), sizeof(T), [first](message_row<std::byte> to) {
+        if (to.is_dense()) std::memcpy(to.first, first, to.count * sizeof(T));
+        else for (std::size_t i = 0; i < to.count; ++i) std::memcpy(to.at(i), first + i, sizeof(T));
+      });
       if (done == 0)
         raise(put_core().put_many(
             values.size(), [&](std::size_t i) { return std::as_bytes(values.subspan(i, 1)); }, done, never, true));
@@ -367,8 +371,8 @@ class puts_into_queue {
       for (std::size_t at = 0; at < ready;) {
         std::size_t done = 0;
         if constexpr (copied_whole<T>) {
-          done = put_core().put_as_favourite(ready - at, sizeof(T), [&](std::size_t i, std::byte* to) {
-            std::memcpy(to, view(at + i).data(), sizeof(T));
+          done = put_core().put_as_favourite(ready - at, sizeof(T), [&](message_row<std::byte> to) {
+            for (std::size_t i = 0; i < to.count; ++i) std::memcpy(to.at(i), view(at + i).data(), sizeof(T));
           });
           at += done;
           if (done != 0) continue;
@@ -565,21 +569,22 @@ class gets_from_queue {
       if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&to.back()), message.data(), sizeof(T));
       else wrong = true;
     }
-    void operator()(std::byte const* first, std::size_t count) {
+    void operator()(message_row<std::byte const> row) {
+      if (row.is_dense() && alignof(T) <= 8) {
+        auto const* const values = reinterpret_cast<T const*>(row.first);
+        to.insert(to.end(), values, values + row.count);
+        return;
+      }
       auto const before = to.size();
-      to.resize(before + count);
-      auto* const values = to.data() + before;
-      for (std::size_t i = 0; i < count; ++i)
-        std::memcpy(static_cast<void*>(values + i), first + i * record_bytes(sizeof(T)), sizeof(T));
+      to.resize(before + row.count);
+      for (std::size_t i = 0; i < row.count; ++i) std::memcpy(static_cast<void*>(to.data() + before + i), row.at(i), sizeof(T));
     }
   };
 
   T take(time_point deadline, bool wait) const {
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
       T got{};
-      auto const keep = [&](std::byte const* message, std::size_t) {
-        std::memcpy(static_cast<void*>(&got), message, sizeof(T));
-      };
+      auto const keep = [&](message_row<std::byte const> row) { std::memcpy(static_cast<void*>(&got), row.first, sizeof(T)); };
       if (queue().core().template get_as_favourite<sizeof(T)>(1, keep) != 0) return got;
     }
     message_buffer message;
@@ -623,6 +628,7 @@ class gets_from_queue {
     std::vector<T> all;
     if (most == 0) return all;
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
+      all.reserve(std::min<std::size_t>(most, 64));
       plain into{all};
       why = queue().core().template get_many<sizeof(T)>(most, into, deadline, wait, queue().asker());
       if (into.wrong) throw decode_error("a message has another size than the type of its queue", 0);
