@@ -209,6 +209,7 @@ class queue_core {
   /// A block for a message of `size` bytes that is to be written where it will be read; nothing if the store's books were
   /// held by somebody until the deadline. Throws std::bad_alloc.
   [[nodiscard]] std::optional<std::uint64_t> reserve(std::size_t size, std::uint64_t me, time_point deadline) {
+    give_way(size);
     if (head_->reservations.fetch_add(1) % 32 == 31) sweep_reservations(Backend::now() + holder_recheck);
     try {
       return store_.allocate(size, reserved_mark | me, deadline);
@@ -501,6 +502,19 @@ class queue_core {
     auto const room = [&] { return capacity - std::min(capacity, waiting()); };
     for (int looks = 0; looks < lingering<Backend> && room() < enough; ++looks) Backend::yield();
     return !full();
+  }
+
+  /// Of one who is about to take memory for a large message. Memory that was used a moment ago costs a fraction of what the
+  /// system must find and clear; so who is far ahead of those who get lets them come nearer, for no longer than the clearing
+  /// would take. If nothing was taken in that time, nobody waits again before something is.
+  void give_way(std::size_t size) noexcept {
+    constexpr std::uint64_t ahead = 8;
+    auto const there = waiting();
+    auto const taken = head_->head.load();
+    if (lingering<Backend> == 0 || there < ahead || head_->idle_at.load(std::memory_order_relaxed) == taken) return;
+    auto const until = Backend::now() + std::chrono::nanoseconds(std::min<std::size_t>(size, 1 << 22) / 4);
+    while (waiting() > there - 2 && Backend::now() < until) Backend::yield();
+    if (head_->head.load() == taken) head_->idle_at.store(taken, std::memory_order_relaxed);
   }
 
   /// One put, or several in one, of the holder of put_lock.

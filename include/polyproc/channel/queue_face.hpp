@@ -1,8 +1,7 @@
 /// What every queue offers to those who put and to those who get.
 #pragma once
 
-#include <polyproc/channel/queue_core.hpp>
-#include <polyproc/wire/codec.hpp>
+#include <polyproc/channel/one_piece.hpp>
 #include <polyproc/wire/error.hpp>
 
 #include <exception>
@@ -24,30 +23,6 @@ namespace detail {
   if (status != queue_status::success) raise_failure(status);
 }
 
-/// Values whose encoding is a count and then the elements as they lie in memory.
-template <class T>
-struct elements_of {};
-template <>
-struct elements_of<std::string> {
-  using type = char;
-};
-template <class E>
-  requires(copied_whole<E> && alignof(E) <= 64)
-struct elements_of<std::vector<E>> {
-  using type = E;
-};
-template <class T>
-concept lies_in_one_piece = std::endian::native == std::endian::little && requires { typename elements_of<T>::type; };
-
-inline std::size_t count_bytes(std::uint64_t n) noexcept {
-  std::size_t bytes = 1;
-  for (; n >= 0x80; n >>= 7) ++bytes;
-  return bytes;
-}
-
-/// From this size on (in bytes) a message is not copied more often than must be.
-inline constexpr std::size_t large_message = 16384;
-
 template <class Queue, class T, backend Backend>
 class puts_into_queue;
 template <class Queue, class T, backend Backend>
@@ -58,25 +33,23 @@ template <class E, class Queue>
 class queue_reservation {
  public:
   queue_reservation(queue_reservation&& other) noexcept
-      : queue_(std::exchange(other.queue_, nullptr)), block_(other.block_), skip_(other.skip_), elements_(other.elements_) {}
+      : queue_(std::exchange(other.queue_, nullptr)), room_(other.room_) {}
   queue_reservation& operator=(queue_reservation other) noexcept {
     std::swap(queue_, other.queue_);
-    std::swap(block_, other.block_);
-    std::swap(skip_, other.skip_);
-    std::swap(elements_, other.elements_);
+    std::swap(room_, other.room_);
     return *this;
   }
   /// What was not committed is given up.
   ~queue_reservation() {
-    if (queue_ != nullptr) queue_->core().abandon(block_);
+    if (queue_ != nullptr) queue_->core().abandon(room_.block);
   }
 
   /// Where the message's elements go; what is not written to is arbitrary. Aligned to 64 bytes.
-  [[nodiscard]] std::span<E> elements() const noexcept { return elements_; }
-  [[nodiscard]] E* data() const noexcept { return elements_.data(); }
-  [[nodiscard]] std::size_t size() const noexcept { return elements_.size(); }
-  [[nodiscard]] E* begin() const noexcept { return elements_.data(); }
-  [[nodiscard]] E* end() const noexcept { return elements_.data() + elements_.size(); }
+  [[nodiscard]] std::span<E> elements() const noexcept { return room_.elements; }
+  [[nodiscard]] E* data() const noexcept { return elements().data(); }
+  [[nodiscard]] std::size_t size() const noexcept { return elements().size(); }
+  [[nodiscard]] E* begin() const noexcept { return data(); }
+  [[nodiscard]] E* end() const noexcept { return data() + size(); }
 
   /// Puts it; waits for room. Throws queue_closed; the reservation is spent then.
   void commit() && { raise(put(never, true)); }
@@ -95,20 +68,17 @@ class queue_reservation {
   friend Queue;
   template <class, class, backend>
   friend class puts_into_queue;
-  queue_reservation(Queue const& queue, std::uint64_t block, std::size_t skip, std::span<E> elements) noexcept
-      : queue_(&queue), block_(block), skip_(skip), elements_(elements) {}
+  queue_reservation(Queue const& queue, room_for_elements<E> const& room) noexcept : queue_(&queue), room_(room) {}
   queue_status put(time_point deadline, bool wait) {
     if (queue_ == nullptr)
       throw std::logic_error("polyproc: commit of a reservation that was committed before, or moved from; reserve anew");
-    auto const status = queue_->core().put_block(block_, skip_, elements_.size_bytes() + 64 - skip_, deadline, wait);
+    auto const status = queue_->core().put_block(room_.block, room_.skip, room_.bytes(), deadline, wait);
     if (status == queue_status::success || status == queue_status::closed) queue_ = nullptr;
     return status;
   }
 
   Queue const* queue_;
-  std::uint64_t block_;
-  std::size_t skip_;
-  std::span<E> elements_;
+  room_for_elements<E> room_;
 };
 
 /// A message that is read where it lies.
@@ -385,27 +355,18 @@ class puts_into_queue {
     }
   }
 
-  /// The elements lie on a boundary of 64 bytes, right behind their count.
   template <class E>
   [[nodiscard]] std::optional<queue_reservation<E, Queue>> make_room(std::size_t count, time_point deadline) const {
-    if (count > (std::numeric_limits<std::size_t>::max() - 64) / sizeof(E)) throw std::bad_alloc();
-    auto const bytes = 64 + count * sizeof(E);
     auto core = put_core();
-    auto const block = core.reserve(bytes, queue().me(), deadline);
-    if (!block) return std::nullopt;
-    auto* const memory = core.at(*block, bytes);
-    auto const skip = 64 - count_bytes(count);
-    writer head;
-    head.count(count);
-    std::memcpy(memory + skip, head.view().data(), head.view().size());
-    return queue_reservation<E, Queue>(queue(), *block, skip,
-                                       std::span<E>(reinterpret_cast<E*>(memory + 64), count));
+    auto const room = room_for_elements<E>::reserve(core, count, queue().me(), deadline);
+    if (!room) return std::nullopt;
+    return queue_reservation<E, Queue>(queue(), *room);
   }
 
   queue_status put_value(T const& value, time_point deadline, bool wait) const {
     if constexpr (lies_in_one_piece<T>) {
       using element = typename elements_of<T>::type;
-      if (value.size() >= large_message / sizeof(element)) {
+      if (is_large(value)) {
         try {
           auto room = make_room<element>(value.size(), wait ? deadline : Backend::now() + holder_recheck);
           if (!room) return wait ? queue_status::timeout : queue_status::full;

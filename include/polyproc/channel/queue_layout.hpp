@@ -35,6 +35,7 @@ struct alignas(64) queue_header {
   alignas(64) std::uint64_t seen_taken;  // what head was known to be
   std::uint64_t own_serial[2];
   atomic<std::uint32_t> reservations;
+  atomic<std::uint64_t> idle_at;         // what head was when somebody waited in vain for it to move
   alignas(64) atomic<std::uint64_t> tail;
 
   // The consumers'.
