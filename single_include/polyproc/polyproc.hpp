@@ -10007,11 +10007,7 @@ struct linux_backend : detail::unix_server<linux_backend>, detail::linux_fences 
   // that number later was started later.
 
   static std::uint64_t self() noexcept {
-    if (self_ == 0) {
-      watch_forks();
-      auto const tid = static_cast<std::uint64_t>(::syscall(SYS_gettid));
-      self_ = number_at(start_time("/proc/thread-self/stat"), tid);
-    }
+    if (self_ == 0) find_self();
     return self_;
   }
 
@@ -10487,6 +10483,12 @@ struct linux_backend : detail::unix_server<linux_backend>, detail::linux_fences 
     return found;
   }
 
+  /// Once for each thread, so not where self() is used.
+  [[gnu::noinline]] static void find_self() noexcept {
+    watch_forks();
+    auto const tid = static_cast<std::uint64_t>(::syscall(SYS_gettid));
+    self_ = number_at(start_time("/proc/thread-self/stat"), tid);
+  }
   /// The number with its ticks: those of its start, or of now.
   static std::uint64_t number_at(stat_line const& start, std::uint64_t number) noexcept {
     if (start.read) return (start.ticks << tid_bits | number) & ticks_mask;
@@ -12510,8 +12512,10 @@ class pace {
 template <sync_backend Backend, class Waiting = waiting::block>
 class sleepers {
  public:
+  /// Whether wake_all would wake anybody.
+  [[nodiscard]] bool any_asleep() const noexcept { return asleep_.load() != 0; }
   void wake_all() noexcept {
-    if (asleep_.load() == 0) return;
+    if (!any_asleep()) return;
     asleep_.store(0);
     turn_.fetch_add(1);
     if constexpr (Waiting::parks) Backend::wake_all(turn_);
@@ -13343,6 +13347,10 @@ using fifo = basic_fifo<>;
 // ---- polyproc/channel/queue_face.hpp
 
 /// What every queue offers to those who put and to those who get.
+
+// ---- polyproc/channel/one_piece.hpp
+
+/// Large values that lie in memory as they go into a message: they are copied once on their way in, to where they will be read.
 
 // ---- polyproc/channel/queue_core.hpp
 
@@ -14344,18 +14352,22 @@ class message_buffer {
 
 /// Messages lie one behind the other in chunks. A record is a word, `size << 2 | kind`, and what the kind says:
 ///   in_place   the message itself, padded to whole words
+///   run        several messages of that size one behind the other, each padded to whole words; `count << 32` says how many
 ///   elsewhere  two words: the block it lies in, and how many bytes into it
 ///   jump       one word: the chunk in which the next record lies; the size is that chunk's
-enum record_kind : std::uint64_t { in_place, elsewhere, jump };
+enum record_kind : std::uint64_t { in_place, elsewhere, jump, run };
 inline constexpr std::size_t jump_bytes = 16;
 inline constexpr std::size_t elsewhere_bytes = 24;
 
 /// A place in the chain of chunks. Every chunk has room for a jump behind its last record.
 struct queue_position {
-  std::uint64_t chunk;   // 1, 2: one of the queue's own two; else a block of the store
-  std::uint64_t serial;  // of the chunk: the first is 1
-  std::uint32_t at;
-  std::uint32_t end;
+  std::uint64_t chunk = 0;   // 1, 2: one of the queue's own two; else a block of the store
+  std::uint64_t serial = 0;  // of the chunk: the first is 1
+  std::uint32_t at = 0;
+  std::uint32_t end = 0;
+  // The consumers' may be in the middle of a run: so many messages are left of it, of so many bytes each, the first at `at`.
+  std::uint32_t left = 0;
+  std::uint32_t size = 0;
 };
 
 /// What the number in the tag of a queue's blocks means: a message's number (from 1), or a chunk's serial, or the identity
@@ -14681,7 +14693,7 @@ class biased_lock {
     }
     favoured(favoured const&) = delete;
     favoured& operator=(favoured const&) = delete;
-    ~favoured() {
+    [[gnu::always_inline]] ~favoured() {
       if (lock_ != nullptr) leave();
     }
     explicit operator bool() const noexcept { return lock_ != nullptr; }
@@ -14781,7 +14793,7 @@ class biased_lock {
   };
 
   /// The one who was dismissed has left.
-  void tell() noexcept {
+  [[gnu::noinline]] void tell() noexcept {
     left_.fetch_add(1);
     if constexpr (Waiting::parks) Backend::wake_all(left_);
   }
@@ -14846,17 +14858,18 @@ struct alignas(64) queue_header {
 
   // The producers'.
   alignas(64) end_lock put_lock;
+  alignas(64) queue_position tail_at[2];
   alignas(64) std::uint64_t seen_taken;  // what head was known to be
-  queue_position tail_at[2];
-  alignas(64) std::uint64_t own_serial[2];
+  std::uint64_t own_serial[2];
   atomic<std::uint32_t> reservations;
+  atomic<std::uint64_t> idle_at;         // what head was when somebody waited in vain for it to move
   alignas(64) atomic<std::uint64_t> tail;
 
   // The consumers'.
   alignas(64) end_lock get_lock;
+  alignas(64) queue_position head_at[2];
   alignas(64) std::uint64_t seen_put;
-  queue_position head_at[2];
-  alignas(64) atomic<std::uint64_t> hold_table;  // a block; 0: none yet
+  atomic<std::uint64_t> hold_table;      // a block; 0: none yet
   typename time_point::rep holds_seen;   // when holders were last asked after
   alignas(64) atomic<std::uint64_t> head;
   atomic<std::uint64_t> head_serial;
@@ -14875,6 +14888,19 @@ struct alignas(64) queue_header {
 };
 
 inline constexpr std::uint64_t padded(std::uint64_t size) noexcept { return (size + 7) / 8 * 8; }
+/// Of a message in place.
+inline constexpr std::uint64_t record_bytes(std::uint64_t size) noexcept { return 8 + padded(size); }
+
+/// Messages of `size` bytes each at regular distances.
+template <class Byte>
+struct message_row {
+  Byte* first;
+  std::size_t count;
+  std::size_t size;
+  std::size_t step;
+  [[nodiscard]] bool is_dense() const noexcept { return step == size; }
+  [[nodiscard]] Byte* at(std::size_t i) const noexcept { return first + i * step; }
+};
 
 }  // namespace polyproc::inline v0_1::detail
 
@@ -14889,7 +14915,8 @@ struct queue_favourite {
     bool dismissed = false;
   };
 
-  /// write(i, to) writes message i; chunk_at(position) is where a chunk begins.
+  /// Puts up to `count` messages of one size: several of them are one record. write(row) writes the first row.count of them;
+  /// chunk_at(position) is where a chunk begins.
   template <class ChunkAt, class Write>
   [[gnu::always_inline]] static outcome put(header& h, ChunkAt&& chunk_at, std::size_t count, std::size_t size, Write&& write) {
     favoured inside(h.put_lock);
@@ -14901,23 +14928,22 @@ struct queue_favourite {
       h.seen_taken = h.head.load(std::memory_order_acquire) >> 1;
       room = h.capacity - ((tail >> 2) - h.seen_taken);
     }
-    auto const need = 8 + padded(size);
+    auto const step = padded(size);
     auto const space = at.end - at.at - jump_bytes;  // every chunk has room for a jump behind its last record
     auto n = std::min<std::uint64_t>(count, room);
-    if (need * n > space) n = space / need;
+    if (8 + n * step > space) n = 8 + step > space ? 0 : (space - 8) / step;
     if (n == 0 || (tail & 1) != 0) return {};
-    auto* to = chunk_at(at) + at.at;
-    std::uint64_t const word = std::uint64_t{size} << 2 | in_place;
-    for (std::size_t i = 0; i < n; ++i, to += need) {
-      std::memcpy(to, &word, 8);
-      write(i, to + 8);
-    }
-    move_on(h.tail_at[(tail >> 1 & 1) ^ 1], at, at.at + static_cast<std::uint32_t>(n * need));
+    auto* const to = chunk_at(at) + at.at;
+    std::uint64_t const word = std::uint64_t{size} << 2 | (n == 1 ? std::uint64_t{in_place} : n << 32 | run);
+    std::memcpy(to, &word, 8);
+    write(message_row<std::byte>{to + 8, static_cast<std::size_t>(n), size, step});
+    move_on(h.tail_at[(tail >> 1 & 1) ^ 1], at, at.at + static_cast<std::uint32_t>(8 + n * step));
     h.tail.store((tail + (n << 2)) ^ 2, std::memory_order_release);
     return {static_cast<std::size_t>(n), !inside.leave()};
   }
 
-  /// each(bytes) copies a message. `taken` and `known_puts` may be null. Most messages have `Size` bytes; 0: any.
+  /// each(row) copies messages: all of those that are taken, row by row. With `Size` only messages of so many bytes are taken.
+  /// `taken` and `known_puts` may be null.
   template <std::size_t Size, class ChunkAt, class Each, class Count>
   [[gnu::always_inline]] static outcome get(header& h, ChunkAt&& chunk_at, std::size_t most, Each&& each, Count* taken,
                      std::atomic<std::uint64_t>* known_puts) {
@@ -14935,23 +14961,54 @@ struct queue_favourite {
     auto const& at = h.head_at[head & 1];
     auto const* const from = chunk_at(at);
     auto next = at.at;
+    auto left = at.left;
+    auto size = at.size;
     std::uint64_t n = 0;
-    for (; n < there; ++n) {
+    auto const word_at = [&](std::uint32_t where) {
       std::uint64_t word = 0;
-      std::memcpy(&word, from + next, 8);
-      if (Size != 0 && word == (std::uint64_t{Size} << 2 | in_place)) {
-        // Where the next one begins is known without this one: their lines are fetched side by side.
-        each(std::span<std::byte const>(from + next + 8, Size));
-        next += static_cast<std::uint32_t>(8 + padded(Size));
-        continue;
+      std::memcpy(&word, from + where, 8);
+      return word;
+    };
+    while (n < there) {
+      std::uint64_t word = 0;
+      if (left == 0 && ((word = word_at(next)) & 3) == run) {
+        left = static_cast<std::uint32_t>(word >> 32);
+        size = static_cast<std::uint32_t>(word) >> 2;
+        next += 8;
       }
-      if ((word & 3) != in_place) break;
-      each(std::span<std::byte const>(from + next + 8, static_cast<std::size_t>(word >> 2)));
-      next += static_cast<std::uint32_t>(8 + padded(word >> 2));
+      message_row<std::byte const> row{from + next, 1, Size, padded(Size)};
+      if (left != 0) {
+        if (Size != 0 && size != Size) break;
+        if (Size == 0) row.size = row.step = size;
+        row.count = static_cast<std::size_t>(std::min<std::uint64_t>(left, there - n));
+        left -= static_cast<std::uint32_t>(row.count);
+        next += static_cast<std::uint32_t>(row.count * padded(row.size));
+      } else if (Size != 0 && word == (std::uint64_t{Size} << 2 | in_place)) {
+        // Where the next one begins is known without this one: their lines are fetched side by side.
+        row.first += 8;
+        row.step = record_bytes(Size);
+        do next += static_cast<std::uint32_t>(row.step);
+        while (n + row.count < there && word_at(next) == word && ++row.count);
+      } else if (Size == 0 && (word & 3) == in_place) {
+        row.first += 8;
+        row.size = row.step = static_cast<std::size_t>(word >> 2);
+        next += static_cast<std::uint32_t>(record_bytes(word >> 2));
+      } else {
+        break;
+      }
+      each(row);
+      n += row.count;
     }
     if (n == 0) return {};
+    // Who takes many at once is through with them before a processor has looked ahead as far as the next ones. (The other
+    // side may still be writing where it was last seen: lines are not taken from it.)
+    if (n > 1 && h.seen_put - (head >> 1) >= 3 * n)
+      for (std::uint32_t ahead = 128; ahead < 384; ahead += 64) __builtin_prefetch(from + next + ahead);
     if (taken != nullptr) taken->fetch_add(n);
-    move_on(h.head_at[(head & 1) ^ 1], at, next);
+    auto& to = h.head_at[(head & 1) ^ 1];
+    move_on(to, at, next);
+    to.left = left;
+    to.size = size;
     h.head.store((head + (n << 1)) ^ 1, std::memory_order_release);
     return {static_cast<std::size_t>(n), !inside.leave()};
   }
@@ -15012,7 +15069,7 @@ class queue_core {
   using slept = typename sleepers<Backend, waiting::adaptive>::slept;
 
  public:
-  static constexpr std::uint64_t layout = 3;
+  static constexpr std::uint64_t layout = 4;
   static constexpr bool waits_for_memory = Store::is_bounded;
   static constexpr std::uint64_t unbounded = std::uint64_t{1} << 60;
 
@@ -15073,10 +15130,11 @@ class queue_core {
   /// success, full, closed; timeout when the deadline of a waiting put came first. Throws std::bad_alloc, having changed
   /// nothing, when there is no memory for the message.
   template <class Alone = never_alone, std::size_t Extent>
-  queue_status put(std::span<std::byte const, Extent> message, time_point deadline, bool wait, Alone alone = {}) {
-    auto const quickly = [&] {
-      return put_as_favourite(1, message.size(), [&](std::size_t, std::byte* to) { copy(to, message); }) != 0;
-    };
+  [[gnu::always_inline]] queue_status put(std::span<std::byte const, Extent> message, time_point deadline, bool wait,
+                                          Alone alone = {}) {
+    auto const write = [=](message_row<std::byte> to) { copy(to.first, message); };
+    if (put_as_favourite(1, message.size(), write) != 0) return queue_status::success;
+    auto const quickly = [&] { return put_as_favourite(1, message.size(), write) != 0; };
     return put_when_room(deadline, wait, alone, quickly, [&](time_point until) {
       put_in_progress p(*this);
       if (auto const s = p.open(); s != queue_status::success) return s;
@@ -15111,11 +15169,12 @@ class queue_core {
   }
 
   /// As many of `count` small messages of one size as the favourite of this end can put at once: how many. None is no answer.
+  /// write(row) writes the first row.count of them.
   template <class Write>
-  std::size_t put_as_favourite(std::size_t count, std::size_t size, Write&& write) noexcept {
+  [[gnu::always_inline]] std::size_t put_as_favourite(std::size_t count, std::size_t size, Write&& write) noexcept {
     auto const did = queue_favourite<Backend>::put(*head_, [this](auto const& p) { return chunk_at(p); }, count, size, write);
     if (did.count == 0) return 0;
-    head_->getters.wake_all();
+    if (head_->getters.any_asleep()) head_->getters.wake_all();
     if (did.dismissed && closed() && seal()) wake_getters();
     return did.count;
   }
@@ -15123,6 +15182,7 @@ class queue_core {
   /// A block for a message of `size` bytes that is to be written where it will be read; nothing if the store's books were
   /// held by somebody until the deadline. Throws std::bad_alloc.
   [[nodiscard]] std::optional<std::uint64_t> reserve(std::size_t size, std::uint64_t me, time_point deadline) {
+    give_way(size);
     if (head_->reservations.fetch_add(1) % 32 == 31) sweep_reservations(Backend::now() + holder_recheck);
     try {
       return store_.allocate(size, reserved_mark | me, deadline);
@@ -15169,23 +15229,28 @@ class queue_core {
                           [&](time_point until) { return take_one(into, &large, me, until); });
   }
   /// At least one and at most `most`: each(bytes) copies each of them, in order, before they are taken. What it throws is
-  /// passed on, and nothing is taken.
-  /// With `Size`, that of most messages, each() does nothing but copy.
+  /// passed on, and nothing is taken. With `Size`, that of all messages, each(row) does it for many of them at once.
   template <std::size_t Size = 0, class Each, class Alone = never_alone>
-  queue_status get_many(std::size_t most, Each&& each, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(
-        deadline, wait, alone, [&] { return Size != 0 && get_as_favourite<Size>(most, each) != 0; },
-        [&](time_point until) { return take_many(most, each, until); });
+  [[gnu::always_inline]] queue_status get_many(std::size_t most, Each&& each, time_point deadline, bool wait,
+                                               Alone alone = {}) {
+    auto const quickly = [&] {
+      if constexpr (Size != 0) return get_as_favourite<Size>(most, each) != 0;
+      else return false;
+    };
+    if constexpr (Size != 0) {
+      if (get_as_favourite<Size>(most, each) != 0) return queue_status::success;
+    }
+    return get_when_there(deadline, wait, alone, quickly, [&](time_point until) { return take_many(most, each, until); });
   }
   /// At most `most` small messages of those that are there, if this end's favourite asks: how many. None is no answer. What
-  /// each(bytes) throws is passed on, and nothing is taken.
+  /// each(row) throws is passed on, and nothing is taken. With `Size` only messages of so many bytes.
   template <std::size_t Size = 0, class Each>
-  std::size_t get_as_favourite(std::size_t most, Each&& each) {
+  [[gnu::always_inline]] std::size_t get_as_favourite(std::size_t most, Each&& each) {
     auto const did =
         queue_favourite<Backend>::template get<Size>(*head_, [this](auto const& p) { return chunk_at(p); }, most, each, count_,
                                                      known_puts_);
     if (did.count == 0) return 0;
-    if (Store::is_bounded || head_->capacity != unbounded) head_->putters.wake_all();
+    if (head_->putters.any_asleep()) head_->putters.wake_all();
     return did.count;
   }
 
@@ -15272,7 +15337,7 @@ class queue_core {
   using header = queue_header<Backend>;
   using hold_entry = typename header::hold_entry;
   using end_hold = typename header::end_hold;
-  static_assert(sizeof(queue_position) == 24 && sizeof(header) <= head_bytes);
+  static_assert(sizeof(queue_position) == 32 && sizeof(header) <= head_bytes);
 
   /// try_ forms do not wait for what is not there, but a lock that is held for a moment is not a reason to fail.
   static time_point lock_deadline(time_point deadline, bool wait) noexcept {
@@ -15300,7 +15365,7 @@ class queue_core {
     if (known_puts_ != nullptr && known_puts_->load(std::memory_order_relaxed) > head_->head.load() >> 1) return false;
     return head_->head.load() >> 1 == head_->tail.load() >> 2 && head_->returned.load() == 0 && head_->unsettled.load() == 0;
   }
-  [[nodiscard]] std::byte* chunk_at(queue_position const& p) const {
+  [[nodiscard]] [[gnu::always_inline]] std::byte* chunk_at(queue_position const& p) const {
     if (p.chunk <= 2) return chunks_ + (p.chunk - 1) * head_->own_chunk;
     return store_.at(p.chunk, p.end);
   }
@@ -15337,7 +15402,7 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of put_lock.
   template <class Alone, class Quickly, class Locked>
-  queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
     pace<Backend> looking{idle_recheck};
     for (;;) {
       if (quickly()) return queue_status::success;
@@ -15412,6 +15477,19 @@ class queue_core {
     return !full();
   }
 
+  /// Of one who is about to take memory for a large message. Memory that was used a moment ago costs a fraction of what the
+  /// system must find and clear; so who is far ahead of those who get lets them come nearer, for no longer than the clearing
+  /// would take. If nothing was taken in that time, nobody waits again before something is.
+  void give_way(std::size_t size) noexcept {
+    constexpr std::uint64_t ahead = 8;
+    auto const there = waiting();
+    auto const taken = head_->head.load();
+    if (lingering<Backend> == 0 || there < ahead || head_->idle_at.load(std::memory_order_relaxed) == taken) return;
+    auto const until = Backend::now() + std::chrono::nanoseconds(std::min<std::size_t>(size, 1 << 22) / 4);
+    while (waiting() > there - 2 && Backend::now() < until) Backend::yield();
+    if (head_->head.load() == taken) head_->idle_at.store(taken, std::memory_order_relaxed);
+  }
+
   /// One put, or several in one, of the holder of put_lock.
   class put_in_progress {
    public:
@@ -15437,7 +15515,7 @@ class queue_core {
 
     /// False: somebody held the store's books until the deadline.
     bool write(std::span<std::byte const> message, time_point until) {
-      auto const need = 8 + padded(message.size());
+      auto const need = record_bytes(message.size());
       if (!fits(need)) {
         auto const next = next_place();
         if (need > next.end / 2) return write_apart(message, until);
@@ -15550,7 +15628,9 @@ class queue_core {
 
   auto copying(message_buffer& into) {
     return [this, &into] {
-      return get_as_favourite(1, [&](std::span<std::byte const> bytes) { copy(into.resize(bytes.size()), bytes); }) != 0;
+      return get_as_favourite(1, [&](message_row<std::byte const> row) {
+               copy(into.resize(row.size), std::span<std::byte const>(row.first, row.size));
+             }) != 0;
     };
   }
   slept sleep_until_any(time_point deadline, pace<Backend>& looking) {
@@ -15559,7 +15639,7 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of get_lock.
   template <class Alone, class Quickly, class Locked>
-  queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
     pace<Backend> looking{first_look};
     for (unsigned round = 0;; ++round) {
       if (quickly()) return queue_status::success;
@@ -15629,6 +15709,7 @@ class queue_core {
     [[nodiscard]] std::uint64_t number() const noexcept { return (head_ >> 1) + taken_ + 1; }
 
     found read() {
+      if (at_.left != 0) return read_of_run();
       found f;
       auto const* from = q_.chunk_at(at_) + at_.at;
       auto word = word_at(from, 0);
@@ -15638,10 +15719,16 @@ class queue_core {
         from = q_.chunk_at(at_);
         word = word_at(from, 0);
       }
+      if ((word & 3) == run) {
+        at_.at += 8;
+        at_.left = static_cast<std::uint32_t>(word >> 32);
+        at_.size = static_cast<std::uint32_t>(word) >> 2;
+        return read_of_run();
+      }
       auto const size = word >> 2;
       if ((word & 3) == in_place) {
         f.bytes = {from + 8, size};
-        at_.at += static_cast<std::uint32_t>(8 + padded(size));
+        at_.at += static_cast<std::uint32_t>(record_bytes(size));
       } else {
         f.block = word_at(from, 1);
         f.skip = word_at(from, 2);
@@ -15684,6 +15771,14 @@ class queue_core {
     [[nodiscard]] std::uint64_t taken() const noexcept { return taken_; }
 
    private:
+    found read_of_run() noexcept {
+      found f;
+      f.bytes = {q_.chunk_at(at_) + at_.at, at_.size};
+      at_.at += static_cast<std::uint32_t>(padded(at_.size));
+      --at_.left;
+      return f;
+    }
+
     struct {
       std::array<std::uint64_t, 16> all;
       std::size_t count = 0;
@@ -15930,20 +16025,7 @@ class queue_core {
 
 }  // namespace polyproc::inline v0_1::detail
 
-#include <iterator>
-
-namespace polyproc::inline v0_1 {
-namespace detail {
-
-inline void raise(queue_status status) {
-  switch (status) {
-    case queue_status::success: return;
-    case queue_status::empty: throw queue_empty();
-    case queue_status::full: throw queue_full();
-    case queue_status::closed: throw queue_closed();
-    case queue_status::timeout: throw timeout_error();
-  }
-}
+namespace polyproc::inline v0_1::detail {
 
 /// Values whose encoding is a count and then the elements as they lie in memory.
 template <class T>
@@ -15960,14 +16042,58 @@ struct elements_of<std::vector<E>> {
 template <class T>
 concept lies_in_one_piece = std::endian::native == std::endian::little && requires { typename elements_of<T>::type; };
 
-inline std::size_t count_bytes(std::uint64_t n) noexcept {
-  std::size_t bytes = 1;
-  for (; n >= 0x80; n >>= 7) ++bytes;
-  return bytes;
-}
-
 /// From this size on (in bytes) a message is not copied more often than must be.
 inline constexpr std::size_t large_message = 16384;
+
+template <class T>
+[[nodiscard]] bool is_large(T const& value) noexcept {
+  if constexpr (lies_in_one_piece<T>) return value.size() >= large_message / sizeof(typename elements_of<T>::type);
+  else return false;
+}
+
+/// A reserved block for a message of elements: they lie on a boundary of 64 bytes, right behind their count.
+template <class E>
+struct room_for_elements {
+  std::uint64_t block;
+  std::size_t skip;
+  std::span<E> elements;
+
+  /// Nothing if the store's books were held by somebody until the deadline. Throws std::bad_alloc.
+  template <class Core>
+  static std::optional<room_for_elements> reserve(Core& core, std::size_t count, std::uint64_t me, time_point deadline) {
+    if (count > (std::numeric_limits<std::size_t>::max() - 64) / sizeof(E)) throw std::bad_alloc();
+    auto const bytes = 64 + count * sizeof(E);
+    auto const block = core.reserve(bytes, me, deadline);
+    if (!block) return std::nullopt;
+    auto* const memory = core.at(*block, bytes);
+    writer head;
+    head.count(count);
+    auto const skip = 64 - head.view().size();
+    std::memcpy(memory + skip, head.view().data(), head.view().size());
+    return room_for_elements{*block, skip, std::span<E>(reinterpret_cast<E*>(memory + 64), count)};
+  }
+  /// Of the message.
+  [[nodiscard]] std::size_t bytes() const noexcept { return elements.size_bytes() + 64 - skip; }
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
+#include <iterator>
+
+namespace polyproc::inline v0_1 {
+namespace detail {
+
+[[noreturn]] inline void raise_failure(queue_status status) {
+  switch (status) {
+    case queue_status::empty: throw queue_empty();
+    case queue_status::full: throw queue_full();
+    case queue_status::closed: throw queue_closed();
+    default: throw timeout_error();
+  }
+}
+[[gnu::always_inline]] inline void raise(queue_status status) {
+  if (status != queue_status::success) raise_failure(status);
+}
 
 template <class Queue, class T, backend Backend>
 class puts_into_queue;
@@ -15979,25 +16105,23 @@ template <class E, class Queue>
 class queue_reservation {
  public:
   queue_reservation(queue_reservation&& other) noexcept
-      : queue_(std::exchange(other.queue_, nullptr)), block_(other.block_), skip_(other.skip_), elements_(other.elements_) {}
+      : queue_(std::exchange(other.queue_, nullptr)), room_(other.room_) {}
   queue_reservation& operator=(queue_reservation other) noexcept {
     std::swap(queue_, other.queue_);
-    std::swap(block_, other.block_);
-    std::swap(skip_, other.skip_);
-    std::swap(elements_, other.elements_);
+    std::swap(room_, other.room_);
     return *this;
   }
   /// What was not committed is given up.
   ~queue_reservation() {
-    if (queue_ != nullptr) queue_->core().abandon(block_);
+    if (queue_ != nullptr) queue_->core().abandon(room_.block);
   }
 
   /// Where the message's elements go; what is not written to is arbitrary. Aligned to 64 bytes.
-  [[nodiscard]] std::span<E> elements() const noexcept { return elements_; }
-  [[nodiscard]] E* data() const noexcept { return elements_.data(); }
-  [[nodiscard]] std::size_t size() const noexcept { return elements_.size(); }
-  [[nodiscard]] E* begin() const noexcept { return elements_.data(); }
-  [[nodiscard]] E* end() const noexcept { return elements_.data() + elements_.size(); }
+  [[nodiscard]] std::span<E> elements() const noexcept { return room_.elements; }
+  [[nodiscard]] E* data() const noexcept { return elements().data(); }
+  [[nodiscard]] std::size_t size() const noexcept { return elements().size(); }
+  [[nodiscard]] E* begin() const noexcept { return data(); }
+  [[nodiscard]] E* end() const noexcept { return data() + size(); }
 
   /// Puts it; waits for room. Throws queue_closed; the reservation is spent then.
   void commit() && { raise(put(never, true)); }
@@ -16016,20 +16140,17 @@ class queue_reservation {
   friend Queue;
   template <class, class, backend>
   friend class puts_into_queue;
-  queue_reservation(Queue const& queue, std::uint64_t block, std::size_t skip, std::span<E> elements) noexcept
-      : queue_(&queue), block_(block), skip_(skip), elements_(elements) {}
+  queue_reservation(Queue const& queue, room_for_elements<E> const& room) noexcept : queue_(&queue), room_(room) {}
   queue_status put(time_point deadline, bool wait) {
     if (queue_ == nullptr)
       throw std::logic_error("polyproc: commit of a reservation that was committed before, or moved from; reserve anew");
-    auto const status = queue_->core().put_block(block_, skip_, elements_.size_bytes() + 64 - skip_, deadline, wait);
+    auto const status = queue_->core().put_block(room_.block, room_.skip, room_.bytes(), deadline, wait);
     if (status == queue_status::success || status == queue_status::closed) queue_ = nullptr;
     return status;
   }
 
   Queue const* queue_;
-  std::uint64_t block_;
-  std::size_t skip_;
-  std::span<E> elements_;
+  room_for_elements<E> room_;
 };
 
 /// A message that is read where it lies.
@@ -16205,6 +16326,10 @@ class puts_into_queue {
   template <std::ranges::input_range Range>
     requires std::convertible_to<std::ranges::range_reference_t<Range>, T const&>
   void put_many(Range&& values) const {
+    if constexpr (copied_whole<T> && lies_in_a_row<Range>) {
+      put_row(std::span<T const>(std::ranges::data(values), std::ranges::size(values)));
+      return;
+    }
     if constexpr (copied_whole<T> && sizeof(T) <= 256) {
       // Its own encoding; copied, since what a range gives need not stay where it is.
       std::array<std::byte, lot * sizeof(T)> copies;
@@ -16250,6 +16375,24 @@ class puts_into_queue {
   }
 
   static constexpr std::size_t lot = 64;
+  template <class Range>
+  static constexpr bool lies_in_a_row = std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
+                                        std::same_as<std::ranges::range_value_t<Range>, T>;
+
+  /// Values that are their own encoding, and stay where they are.
+  void put_row(std::span<T const> values) const {
+    while (!values.empty()) {
+      auto const* const first = values.data();
+      auto done = put_core().put_as_favourite(values.size(), sizeof(T), [first](message_row<std::byte> to) {
+        if (to.is_dense()) std::memcpy(to.first, first, to.count * sizeof(T));
+        else for (std::size_t i = 0; i < to.count; ++i) std::memcpy(to.at(i), first + i, sizeof(T));
+      });
+      if (done == 0)
+        raise(put_core().put_many(
+            values.size(), [&](std::size_t i) { return std::as_bytes(values.subspan(i, 1)); }, done, never, true));
+      values = values.subspan(done);
+    }
+  }
 
   /// fill(i, value) makes the bytes of the i-th of a lot, view(i) tells them, sent(i) is called when they were put.
   template <class Range, class Fill, class View, class Sent>
@@ -16270,8 +16413,8 @@ class puts_into_queue {
       for (std::size_t at = 0; at < ready;) {
         std::size_t done = 0;
         if constexpr (copied_whole<T>) {
-          done = put_core().put_as_favourite(ready - at, sizeof(T), [&](std::size_t i, std::byte* to) {
-            std::memcpy(to, view(at + i).data(), sizeof(T));
+          done = put_core().put_as_favourite(ready - at, sizeof(T), [&](message_row<std::byte> to) {
+            for (std::size_t i = 0; i < to.count; ++i) std::memcpy(to.at(i), view(at + i).data(), sizeof(T));
           });
           at += done;
           if (done != 0) continue;
@@ -16284,27 +16427,18 @@ class puts_into_queue {
     }
   }
 
-  /// The elements lie on a boundary of 64 bytes, right behind their count.
   template <class E>
   [[nodiscard]] std::optional<queue_reservation<E, Queue>> make_room(std::size_t count, time_point deadline) const {
-    if (count > (std::numeric_limits<std::size_t>::max() - 64) / sizeof(E)) throw std::bad_alloc();
-    auto const bytes = 64 + count * sizeof(E);
     auto core = put_core();
-    auto const block = core.reserve(bytes, queue().me(), deadline);
-    if (!block) return std::nullopt;
-    auto* const memory = core.at(*block, bytes);
-    auto const skip = 64 - count_bytes(count);
-    writer head;
-    head.count(count);
-    std::memcpy(memory + skip, head.view().data(), head.view().size());
-    return queue_reservation<E, Queue>(queue(), *block, skip,
-                                       std::span<E>(reinterpret_cast<E*>(memory + 64), count));
+    auto const room = room_for_elements<E>::reserve(core, count, queue().me(), deadline);
+    if (!room) return std::nullopt;
+    return queue_reservation<E, Queue>(queue(), *room);
   }
 
   queue_status put_value(T const& value, time_point deadline, bool wait) const {
     if constexpr (lies_in_one_piece<T>) {
       using element = typename elements_of<T>::type;
-      if (value.size() >= large_message / sizeof(element)) {
+      if (is_large(value)) {
         try {
           auto room = make_room<element>(value.size(), wait ? deadline : Backend::now() + holder_recheck);
           if (!room) return wait ? queue_status::timeout : queue_status::full;
@@ -16459,29 +16593,32 @@ class gets_from_queue {
 
   [[nodiscard]] Queue const& queue() const noexcept { return static_cast<Queue const&>(*this); }
 
-  /// Plain values, as they lie in memory; `wrong`: one of another size was among them.
-  template <class Take>
-  static auto plain(bool& wrong, Take&& take) {
-    return [&wrong, &take](std::span<std::byte const> message) {
-      T value{};
-      if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&value), message.data(), sizeof(T));
+  /// Plain values, as they lie in memory, behind those that are in `to` already; `wrong`: one of another size was among them.
+  struct plain {
+    std::vector<T>& to;
+    bool wrong = false;
+    void operator()(std::span<std::byte const> message) {
+      to.emplace_back();
+      if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&to.back()), message.data(), sizeof(T));
       else wrong = true;
-      take(value);
-    };
-  }
-  static void check_sizes(bool wrong) {
-    if (wrong) throw decode_error("a message has another size than the type of its queue", 0);
-  }
+    }
+    void operator()(message_row<std::byte const> row) {
+      if (row.is_dense() && alignof(T) <= 8) {
+        auto const* const values = reinterpret_cast<T const*>(row.first);
+        to.insert(to.end(), values, values + row.count);
+        return;
+      }
+      auto const before = to.size();
+      to.resize(before + row.count);
+      for (std::size_t i = 0; i < row.count; ++i) std::memcpy(static_cast<void*>(to.data() + before + i), row.at(i), sizeof(T));
+    }
+  };
 
   T take(time_point deadline, bool wait) const {
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
-      bool wrong = false;
       T got{};
-      auto const keep = [&](T const& value) { got = value; };
-      if (queue().core().template get_as_favourite<sizeof(T)>(1, plain(wrong, keep)) != 0) {
-        check_sizes(wrong);
-        return got;
-      }
+      auto const keep = [&](message_row<std::byte const> row) { std::memcpy(static_cast<void*>(&got), row.first, sizeof(T)); };
+      if (queue().core().template get_as_favourite<sizeof(T)>(1, keep) != 0) return got;
     }
     message_buffer message;
     large_one large{queue(), {}};
@@ -16524,11 +16661,10 @@ class gets_from_queue {
     std::vector<T> all;
     if (most == 0) return all;
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
-      bool wrong = false;
       all.reserve(std::min<std::size_t>(most, 64));
-      auto const keep = [&](T const& value) { all.push_back(value); };
-      why = queue().core().template get_many<sizeof(T)>(most, plain(wrong, keep), deadline, wait, queue().asker());
-      check_sizes(wrong);
+      plain into{all};
+      why = queue().core().template get_many<sizeof(T)>(most, into, deadline, wait, queue().asker());
+      if (into.wrong) throw decode_error("a message has another size than the type of its queue", 0);
       return all;
     }
     for (;;) {
@@ -19846,6 +19982,26 @@ class pipe_half {
     if (status == queue_status::success) out.sent();
     return status;
   }
+  /// A value that lies in one piece.
+  template <class T>
+  queue_status put_large(T const& value, time_point deadline, bool wait) {
+    use("send");
+    using element = typename elements_of<T>::type;
+    struct reservation {
+      core_type q;
+      std::optional<room_for_elements<element>> room;
+      bool spent = false;
+      ~reservation() {
+        if (room && !spent) q.abandon(room->block);
+      }
+    } r{core(), {}};
+    r.room = room_for_elements<element>::reserve(r.q, value.size(), owner_, wait ? deadline : Backend::now() + holder_recheck);
+    if (!r.room) return wait ? queue_status::timeout : queue_status::full;
+    std::memcpy(r.room->elements.data(), value.data(), r.room->elements.size_bytes());
+    auto const status = r.q.put_block(r.room->block, r.room->skip, r.room->bytes(), deadline, wait, other_is_gone{this});
+    r.spent = status == queue_status::success || status == queue_status::closed;
+    return status;
+  }
   queue_status put_bytes(std::span<std::byte const> bytes, time_point deadline, bool wait) {
     use("send_bytes");
     return core().put(bytes, deadline, wait, other_is_gone{this});
@@ -20156,18 +20312,18 @@ class basic_pipe_writer {
 
   /// Waits for room. Throws std::system_error (broken_pipe) when the other end is closed, and, having had to wait, when its
   /// owner is dead (what is sent while there is room may still go to a dead one); std::bad_alloc.
-  void send(T const& value) { half_.check(half_.put(encoded(value), never, true), "send"); }
+  void send(T const& value) { half_.check(put(value, never, true), "send"); }
   /// False when the deadline came first: nothing was sent.
   template <class Rep, class Period>
   [[nodiscard]] bool send_for(T const& value, std::chrono::duration<Rep, Period> wait) {
-    return half_.check(half_.put(encoded(value), detail::deadline_after<Backend>(wait), true), "send_for");
+    return half_.check(put(value, detail::deadline_after<Backend>(wait), true), "send_for");
   }
   template <class Clock, class Duration>
   [[nodiscard]] bool send_until(T const& value, std::chrono::time_point<Clock, Duration> when) {
-    return half_.check(half_.put(encoded(value), detail::deadline_at<Backend>(when), true), "send_until");
+    return half_.check(put(value, detail::deadline_at<Backend>(when), true), "send_until");
   }
   /// False when there is no room now.
-  [[nodiscard]] bool try_send(T const& value) { return half_.check(half_.put(encoded(value), never, false), "try_send"); }
+  [[nodiscard]] bool try_send(T const& value) { return half_.check(put(value, never, false), "try_send"); }
 
   /// The bytes as a message of their own, for a receiver who calls recv_bytes.
   void send_bytes(std::span<std::byte const> bytes) { half_.check(half_.put_bytes(bytes, never, true), "send_bytes"); }
@@ -20183,9 +20339,12 @@ class basic_pipe_writer {
   explicit basic_pipe_writer(detail::pipe_half<Backend> half) noexcept : half_(std::move(half)) {}
   static constexpr std::uint64_t fingerprint() { return type_fingerprint<T>() ^ 0x70697065ULL; }
 
-  /// Encodes once; the holds of what it encoded go with the message.
-  static auto encoded(T const& value) {
-    return [&value](writer& out) { encode(out, value); };
+  queue_status put(T const& value, time_point deadline, bool wait) {
+    if constexpr (detail::lies_in_one_piece<T>) {
+      if (detail::is_large(value)) return half_.put_large(value, deadline, wait);
+    }
+    // Encodes once; the holds of what it encoded go with the message.
+    return half_.put([&value](writer& out) { encode(out, value); }, deadline, wait);
   }
 
   detail::pipe_half<Backend> half_;
