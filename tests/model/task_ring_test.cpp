@@ -19,6 +19,7 @@ struct plan {
   int tasks = 3;
   bool recalls = false;   // each task is taken back once, if nobody has begun it, and given again
   bool condemns = false;  // the first one that is seen running is condemned
+  bool wakes = true;      // whoever gives wakes somebody
   bool sleeps = true;     // workers sleep for want of tasks; else they look all the time
 };
 
@@ -90,7 +91,7 @@ struct giving : model::scenario {
     t.slot = static_cast<int>(slot);
     t.ticket = ring->tail();
     ring->give(all->at[slot].control, slot);
-    all->idle.wake_for_task(all->words);
+    if (wanted.wakes) all->idle.wake_for_task(all->words);
   }
   [[nodiscard]] int free_slot() const {
     for (std::uint32_t s = 0; s < slots; ++s) {
@@ -295,6 +296,11 @@ TEST_CASE("[H4] a pool's ring: a condemned worker has no other task, with a deat
   bool const deep = model::campaign();
   holds("ring, one worker, condemned", {.workers = 1, .tasks = 2, .condemns = true}, {.preemptions = deep ? 4 : 2, .seconds = deep ? 1e9 : 20});
   holds("ring, two workers, condemned", {.tasks = 2, .condemns = true}, {.preemptions = 2, .seconds = deep ? 1e9 : 20});
+}
+
+TEST_CASE("the model of a pool's ring finds what is wrong") {
+  giving silent({.tasks = 1, .wakes = false});
+  model::is_caught("a pool that wakes nobody", silent, {.preemptions = 2, .deaths = 0}, "wake");
 }
 
 TEST_CASE("a pool's ring and its sleepers: no wake is lost, with loads that may be stale") {
