@@ -51,6 +51,14 @@ void own_a_pool(refs to) {
   for (auto const& each : pids) to.put(each);
   sleep_until_killed();
 }
+process_pool* the_pool = nullptr;
+int wait_for_own_pool() {
+  try {
+    return the_pool->apply(square, 2);
+  } catch (std::logic_error const&) {
+    return -1;
+  }
+}
 long meet(shared_gate g, long all) {
   g->begun += 1;
   auto const until = std::chrono::steady_clock::now() + 60s;
@@ -262,6 +270,15 @@ TEST_CASE_METHOD(tidy, "[H12] tasks that wait for tasks use a pool of their own,
     }, n);
   }, 4);
   CHECK(nested.wait_for(patience));
+  // A forked worker has a copy of the pool: it is told so, and does not wait for itself.
+  if constexpr (polyproc::native_backend::has_fork) {
+    process_pool forked({.workers = 1, .start = polyproc::start_method::fork});
+    the_pool = &forked;
+    CHECK_THROWS_AS(forked.apply(exit_with, 1), worker_lost);  // its successor sees the_pool
+    auto waits = forked.submit(wait_for_own_pool);
+    CHECK(outcome_of(waits) == -1);
+    the_pool = nullptr;
+  }
 }
 
 TEST_CASE_METHOD(tidy, "[H14] shutdown at any moment of a stream of tasks and deaths ends, and every future has its outcome") {
