@@ -34,9 +34,13 @@
 #include <polyproc/sync/recursive_mutex.hpp>
 #include <polyproc/sync/semaphore.hpp>
 #include <polyproc/sync/shared_mutex.hpp>
+#include <polyproc/task/async.hpp>
+#include <polyproc/task/combine.hpp>
 #include <polyproc/task/executor.hpp>
 #include <polyproc/task/future.hpp>
+#include <polyproc/task/process_group.hpp>
 #include <polyproc/task/process_pool.hpp>
+#include <polyproc/task/thread_pool.hpp>
 #include <polyproc/version.hpp>
 #include <polyproc/wire/callable.hpp>
 #include <polyproc/wire/codec.hpp>

@@ -157,6 +157,16 @@ namespace {
 
 // --- exceptions
 
+class travelling : public travelling_error<travelling> {
+ public:
+  travelling(std::string text, int number) : travelling_error(text), text_(std::move(text)), number_(number) {}
+  [[nodiscard]] auto parts() const { return std::tie(text_, number_); }
+
+ private:
+  std::string text_;
+  int number_;
+};
+
 void exceptions(input in) {
   bytes first;
   memory_bound const bound(512 * in.size());
@@ -635,6 +645,7 @@ std::vector<kind> const& kinds() {
                       exception_bytes(std::make_exception_ptr(worker_lost(7, -9))),
                       exception_bytes(std::make_exception_ptr(decode_error("a", 3))),
                       exception_bytes(std::make_exception_ptr(5)),
+                      exception_bytes(std::make_exception_ptr(group_failure("a", 2, 7, -9))),
                       nested(std::out_of_range("a")),
                       nested(owner_died("a"))};
     k.push_back({"call", &calls, {to_bytes(adder{2}) + to_bytes(adder_arguments{1, "a", {2, 3}})}});

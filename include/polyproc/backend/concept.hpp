@@ -500,6 +500,10 @@ concept backend = memory_backend<B> && stream_backend<B> && requires(typename B:
   // The calling thread is the library's own: signals of the program are not for it, and it has a name for debuggers (cut
   // at 15 characters; may do nothing).
   { B::begin_own_thread(text) } noexcept;
+  // Of the calling thread: a name for debuggers (cut at 15 characters; may do nothing); the processors that it may use, as
+  // for set_affinity.
+  { B::name_thread(text) } noexcept;
+  { B::set_thread_affinity(processors) };
 
   // --- Odds and ends.
   { B::random(out) };                                                          // cryptographic; throws std::system_error

@@ -378,8 +378,11 @@ struct linux_backend : detail::unix_server<linux_backend>, detail::linux_fences 
   }
   static void begin_own_thread(char const* called) noexcept {
     hold_all_signals();
-    ::prctl(PR_SET_NAME, called);  // which takes the first 15 characters
+    name_thread(called);
   }
+  static void name_thread(char const* called) noexcept { ::prctl(PR_SET_NAME, called); }  // takes the first 15 characters
+  /// The system keeps it for each thread: a process's is that of its first one, which others get when they begin.
+  static void set_thread_affinity(std::vector<unsigned> const& numbers) { set_affinity(numbers); }
 
   /// Whether this process has no thread but the calling one.
   static bool is_only_thread() noexcept { return start_time("/proc/self/stat").threads == 1; }

@@ -395,6 +395,8 @@ struct posix_backend : detail::unix_server<posix_backend>, detail::whole_fences 
   static void set_affinity(std::vector<unsigned> const& numbers) { check_affinity(numbers); }
   /// There is no portable call for a name.
   static void begin_own_thread(char const*) noexcept { hold_all_signals(); }
+  static void name_thread(char const*) noexcept {}
+  static void set_thread_affinity(std::vector<unsigned> const& numbers) { check_affinity(numbers); }
 
   // --- code
 

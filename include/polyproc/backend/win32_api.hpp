@@ -64,6 +64,7 @@ __declspec(dllimport) int __stdcall UpdateProcThreadAttribute(_PROC_THREAD_ATTRI
 __declspec(dllimport) void __stdcall DeleteProcThreadAttributeList(_PROC_THREAD_ATTRIBUTE_LIST*);
 __declspec(dllimport) int __stdcall GetProcessAffinityMask(handle_type, ulong_ptr*, ulong_ptr*);
 __declspec(dllimport) int __stdcall SetProcessAffinityMask(handle_type, ulong_ptr);
+__declspec(dllimport) ulong_ptr __stdcall SetThreadAffinityMask(handle_type, ulong_ptr);
 __declspec(dllimport) dword __stdcall GetPriorityClass(handle_type);
 __declspec(dllimport) int __stdcall SetPriorityClass(handle_type, dword);
 __declspec(dllimport) int __stdcall SetConsoleCtrlHandler(int(__stdcall*)(dword), int);

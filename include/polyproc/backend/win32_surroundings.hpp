@@ -113,7 +113,11 @@ struct surroundings {
     return all;
   }
 
-  static void begin_own_thread(char const* text) noexcept {
+  static void set_thread_affinity(std::vector<unsigned> const& processors) {
+    if (SetThreadAffinityMask(GetCurrentThread(), affinity_mask(processors)) == 0) throw_last("SetThreadAffinityMask");
+  }
+  static void begin_own_thread(char const* text) noexcept { name_thread(text); }
+  static void name_thread(char const* text) noexcept {
     using describe_function = long(__stdcall*)(handle_type, wchar_t const*);
     auto* describe = kernel<describe_function>("SetThreadDescription");
     if (describe == nullptr) describe = lookup<describe_function>(L"kernelbase.dll", "SetThreadDescription");

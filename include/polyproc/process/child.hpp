@@ -176,12 +176,16 @@ class child_control {
   }
   [[nodiscard]] record& shared() const noexcept { return *record_; }
 
+  struct exit_call {
+    callback call;
+    bool direct;  // of the library, takes no time: to be run by whoever sees the end
+  };
   /// Kept until take_callbacks; called at once when its status was taken already.
-  void on_exit(callback call) {
+  void on_exit(callback call, bool direct = false) {
     {
       std::scoped_lock hold{lock_};
       if (!done_) {
-        callbacks_.push_back(std::move(call));
+        callbacks_.push_back({std::move(call), direct});
         return;
       }
     }
@@ -197,7 +201,7 @@ class child_control {
     std::scoped_lock hold{lock_};
     watched_ = false;
   }
-  [[nodiscard]] std::vector<callback> take_callbacks() {
+  [[nodiscard]] std::vector<exit_call> take_callbacks() {
     std::scoped_lock hold{lock_};
     if (!done_) return {};
     return std::exchange(callbacks_, {});
@@ -253,7 +257,7 @@ class child_control {
   int waiting_ = 0;
   int pinned_ = 0;  // its number is needed
   long parent_;
-  std::vector<callback> callbacks_;
+  std::vector<exit_call> callbacks_;
   std::atomic<void*> place_{nullptr};
   writer::hold_list work_holds_;
 };
@@ -370,7 +374,7 @@ class child_list {
       each(false, [](control& child) { child.wait(never); });
       for (bool const daemons : {true, false})
         each(daemons, [](control& child) {
-          for (auto& call : child.take_callbacks()) guarded_run<Backend>([&] { call(child.status()); });
+          for (auto& one : child.take_callbacks()) guarded_run<Backend>([&] { one.call(child.status()); });
         });
     } catch (...) {  // no memory: nothing sensible is left to do about a child at exit
     }

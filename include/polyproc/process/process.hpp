@@ -365,18 +365,7 @@ class basic_process {
   /// this thread, if it is known to have ended. What it lets out goes to stderr. Any number of calls.
   template <class Call>
   void on_exit(Call&& call) {
-    auto& child = started("on_exit");
-    typename control::callback kept(std::forward<Call>(call));
-    // Watched first: a call that was refused must not be run.
-    if (child.must_be_watched()) {
-      try {
-        detail::dispatcher<Backend>::get().watch(state_->child);
-      } catch (...) {
-        child.not_watched();
-        throw;
-      }
-    }
-    child.on_exit(std::move(kept));
+    call_at_exit(std::forward<Call>(call), false);
   }
 
   /// A descriptor (Windows: HANDLE) for event loops that becomes readable (signaled) at its end. It stays this object's,
@@ -466,6 +455,11 @@ class basic_process {
     get("start").worker = true;
     start();
   }
+  /// As on_exit, on whatever thread sees the end first: it takes no time and waits for nothing.
+  template <class Call>
+  void on_exit_directly(Call&& call) {
+    call_at_exit(std::forward<Call>(call), true);
+  }
 
  private:
   using control = detail::child_control<Backend>;
@@ -502,6 +496,22 @@ class basic_process {
 
     static inline std::atomic<unsigned> made{0};
   };
+
+  template <class Call>
+  void call_at_exit(Call&& call, bool direct) {
+    auto& child = started("on_exit");
+    typename control::callback kept(std::forward<Call>(call));
+    // Watched first: a call that was refused must not be run.
+    if (child.must_be_watched()) {
+      try {
+        detail::dispatcher<Backend>::get().watch(state_->child);
+      } catch (...) {
+        child.not_watched();
+        throw;
+      }
+    }
+    child.on_exit(std::move(kept), direct);
+  }
 
   template <class F, class... Args>
   void travels(F&& target, Args&&... args) {

@@ -1,4 +1,5 @@
-/// What pools of processes and of threads have in common: the concept, and the part of their face that is built on submitting.
+/// What pools of processes and of threads have in common: the concept, and the part of their face that is built on
+/// submitting.
 #pragma once
 
 #include <polyproc/task/future.hpp>

@@ -31,6 +31,13 @@ class basic_completion {
 
 namespace detail {
 
+template <class T, backend Backend>
+class outcome;
+template <class Future, class F, class T, backend Backend>
+auto continue_with(std::shared_ptr<outcome<T, Backend>> const& of, F&& next);
+template <class Future>
+struct future_awaiter;
+
 template <class T>
 inline constexpr bool is_future = false;
 template <class T, backend Backend>
@@ -161,7 +168,8 @@ class promised_outcome : public outcome<T, Backend> {
     {
       std::scoped_lock hold{lock_};
       if (!cancelled()) {
-        on_cancel_ = std::move(call);
+        // What has its outcome is not cancelled any more, and who sees the outcome come forgets the call.
+        if (!this->ready()) on_cancel_ = std::move(call);
         return;
       }
     }
@@ -288,28 +296,62 @@ class basic_shared_future : public detail::future_face<T, Backend> {
     auto const& value = this->from_->look();
     if constexpr (!std::is_void_v<T>) return value;
   }
+
+  /// As future::then, but this one keeps its outcome: `next` is called with a reference to the value, or with a shared_future.
+  /// Cancelling what is given back cancels what it comes from, for all who share it.
+  template <class F>
+  auto then(F&& next) const {
+    return detail::continue_with<basic_shared_future>(detail::future_access::outcome_of<T, Backend>(*this),
+                                                      std::forward<F>(next));
+  }
+
+  /// co_await f: suspends until it has its outcome, then as get().
+  auto operator co_await() const { return detail::future_awaiter<basic_shared_future>{*this}; }
 };
 
 namespace detail {
 
-/// What a continuation gives: of the value, or of the future when it cannot take the value.
-template <class T, class F, backend Backend>
+/// What a continuation of a future is given: its value, or the future itself.
+template <class Future>
+struct continued;
+template <class T, backend Backend>
+struct continued<basic_future<T, Backend>> {
+  using value = T;
+  using argument = T;
+  using back = Backend;
+  static T value_of(outcome<T, Backend>& from) {
+    if constexpr (std::is_void_v<T>) (void)from.take();
+    else return from.take();
+  }
+};
+template <class T, backend Backend>
+struct continued<basic_shared_future<T, Backend>> {
+  using value = T;
+  using argument = std::add_lvalue_reference_t<T const>;
+  using back = Backend;
+  static argument value_of(outcome<T, Backend>& from) {
+    if constexpr (std::is_void_v<T>) (void)from.look();
+    else return from.look();
+  }
+};
+
+/// Whether it takes the value; else it takes the future.
+template <class Future, class F>
 consteval bool takes_value() {
-  if constexpr (std::is_void_v<T>) return std::is_invocable_v<F&>;
-  else return std::is_invocable_v<F&, T>;
+  using argument = typename continued<Future>::argument;
+  if constexpr (std::is_void_v<argument>) return std::is_invocable_v<F&>;
+  else return std::is_invocable_v<F&, argument>;
 }
-template <class T, class F, backend Backend>
+template <class Future, class F>
 struct continuation_result {
-  static_assert(takes_value<T, F, Backend>() || std::is_invocable_v<F&, basic_future<T, Backend>>,
+  static_assert(takes_value<Future, F>() || std::is_invocable_v<F&, Future>,
                 "polyproc: what is given to then() must be callable with the future's value (with nothing for future<void>), or "
                 "with the future itself, to see its exception");
   static auto probe() {
-    if constexpr (!takes_value<T, F, Backend>())
-      return std::type_identity<std::invoke_result_t<F&, basic_future<T, Backend>>>{};
-    else if constexpr (std::is_void_v<T>)
-      return std::type_identity<std::invoke_result_t<F&>>{};
-    else
-      return std::type_identity<std::invoke_result_t<F&, T>>{};
+    using argument = typename continued<Future>::argument;
+    if constexpr (!takes_value<Future, F>()) return std::type_identity<std::invoke_result_t<F&, Future>>{};
+    else if constexpr (std::is_void_v<argument>) return std::type_identity<std::invoke_result_t<F&>>{};
+    else return std::type_identity<std::invoke_result_t<F&, argument>>{};
   }
   using type = std::decay_t<typename decltype(probe())::type>;
 };
@@ -351,6 +393,73 @@ void settle(std::shared_ptr<basic_promise<R, Backend>> const& to, Run&& run) {
   }
 }
 
+/// The future of what `next` makes of another one.
+template <class Future, class F, class T, backend Backend>
+auto continue_with(std::shared_ptr<outcome<T, Backend>> const& of, F&& next) {
+  using target = std::decay_t<F>;
+  using made = typename continuation_result<Future, target>::type;
+  using result = typename flattened<made>::type;
+  auto promise = std::make_shared<basic_promise<result, Backend>>();
+  auto after = promise->get_future();
+  promise->on_cancel([of] { (void)of->cancel(); });
+
+  struct todo final : outcome_base<Backend>::pending_call {
+    std::shared_ptr<outcome<T, Backend>> from;
+    std::shared_ptr<basic_promise<result, Backend>> to;
+    target what;
+    todo(std::shared_ptr<outcome<T, Backend>> f, std::shared_ptr<basic_promise<result, Backend>> t, F&& w)
+        : outcome_base<Backend>::pending_call(false), from(std::move(f)), to(std::move(t)), what(std::forward<F>(w)) {}
+    void run() noexcept override {
+      try {
+        if (to->cancelled()) return;
+        if constexpr (!takes_value<Future, target>()) {
+          settle<made>(to, [this]() -> decltype(auto) { return what(Future(from)); });
+        } else if (from->problem()) {
+          (void)to->set_exception(from->problem());
+        } else if constexpr (std::is_void_v<T>) {
+          settle<made>(to, [this]() -> decltype(auto) { return what(); });
+        } else {
+          settle<made>(to, [this]() -> decltype(auto) { return what(continued<Future>::value_of(*from)); });
+        }
+      } catch (...) {
+        try {
+          (void)to->set_exception(std::current_exception());
+        } catch (...) {  // it was completed: what was thrown afterwards has nowhere to go
+        }
+      }
+    }
+  };
+  std::unique_ptr<typename outcome_base<Backend>::pending_call> call =
+      std::make_unique<todo>(of, std::move(promise), std::forward<F>(next));
+  if (!of->add(call)) call->run();
+  return after;
+}
+
+/// What a coroutine does with a future that it waits for.
+template <class Future>
+struct future_awaiter {
+  using back = typename continued<Future>::back;
+  Future from;
+
+  [[nodiscard]] bool await_ready() const { return from.ready(); }
+  /// Not inlined: some compilers keep what is local here in the coroutine's frame, which may be gone before the end.
+  template <class Handle>
+  [[gnu::noinline]] bool await_suspend(Handle waiting) {
+    struct todo final : outcome_base<back>::pending_call {
+      Handle to;
+      explicit todo(Handle h) noexcept : outcome_base<back>::pending_call(false), to(h) {}
+      void run() noexcept override {
+        guarded_run<back>([this] { to.resume(); });
+      }
+    };
+    std::unique_ptr<typename outcome_base<back>::pending_call> call = std::make_unique<todo>(waiting);
+    auto const kept = future_access::outcome_of(from);  // the coroutine, with this in it, may be gone when add returns
+    if constexpr (requires { waiting.promise().waits_for(kept); }) waiting.promise().waits_for(kept);
+    return kept->add(call);
+  }
+  decltype(auto) await_resume() { return from.get(); }
+};
+
 }  // namespace detail
 
 /// Move-only; the destructor never waits, and what it stands for goes on. One thread at a time.
@@ -389,73 +498,18 @@ class basic_future : public detail::future_face<T, Backend> {
   /// what is given back cancels what it comes from. This future is empty afterwards.
   template <class F>
   auto then(F&& next) {
-    using target = std::decay_t<F>;
-    using made = typename detail::continuation_result<T, target, Backend>::type;
-    using result = typename detail::flattened<made>::type;
-    auto promise = std::make_shared<basic_promise<result, Backend>>();
-    auto after = promise->get_future();
     auto const of = detail::future_access::outcome_of<T, Backend>(*this);
-    promise->on_cancel([of] { (void)of->cancel(); });
-
-    struct todo final : detail::outcome_base<Backend>::pending_call {
-      std::shared_ptr<detail::outcome<T, Backend>> from;
-      std::shared_ptr<basic_promise<result, Backend>> to;
-      target what;
-      todo(std::shared_ptr<detail::outcome<T, Backend>> f, std::shared_ptr<basic_promise<result, Backend>> t, F&& w)
-          : detail::outcome_base<Backend>::pending_call(false), from(std::move(f)), to(std::move(t)), what(std::forward<F>(w)) {}
-      void run() noexcept override {
-        try {
-          if (to->cancelled()) return;
-          if constexpr (!detail::takes_value<T, target, Backend>()) {
-            detail::settle<made>(to, [this]() -> decltype(auto) { return what(basic_future<T, Backend>(from)); });
-          } else if (from->problem()) {
-            (void)to->set_exception(from->problem());
-          } else if constexpr (std::is_void_v<T>) {
-            detail::settle<made>(to, [this]() -> decltype(auto) { return what(); });
-          } else {
-            detail::settle<made>(to, [this]() -> decltype(auto) { return what(from->take()); });
-          }
-        } catch (...) {
-          try {
-            (void)to->set_exception(std::current_exception());
-          } catch (...) {  // it was completed: what was thrown afterwards has nowhere to go
-          }
-        }
-      }
-    };
-    std::unique_ptr<typename detail::outcome_base<Backend>::pending_call> call =
-        std::make_unique<todo>(of, std::move(promise), std::forward<F>(next));
+    auto after = detail::continue_with<basic_future>(of, std::forward<F>(next));
     this->from_.reset();
-    if (!of->add(call)) call->run();
     return after;
   }
 
   /// co_await f: suspends until it has its outcome, then as get(). The coroutine goes on on a thread of the library's. From a
   /// coroutine of any type.
-  auto operator co_await() { return awaiter{basic_future(std::exchange(this->from_, nullptr))}; }
+  auto operator co_await() { return detail::future_awaiter<basic_future>{basic_future(detail::future_access::release(*this))}; }
 
   /// A function that returns a future may be a coroutine: it runs in the caller up to the first thing it waits for.
   struct promise_type;
-
- private:
-  struct awaiter {
-    basic_future from;
-    [[nodiscard]] bool await_ready() const { return from.ready(); }
-    template <class Handle>
-    bool await_suspend(Handle waiting) {
-      struct todo final : detail::outcome_base<Backend>::pending_call {
-        Handle to;
-        explicit todo(Handle h) noexcept : detail::outcome_base<Backend>::pending_call(false), to(h) {}
-        void run() noexcept override {
-          detail::guarded_run<Backend>([this] { to.resume(); });
-        }
-      };
-      std::unique_ptr<typename detail::outcome_base<Backend>::pending_call> call = std::make_unique<todo>(waiting);
-      auto const kept = from.from_;  // the coroutine, with this in it, may be gone when add returns
-      return kept->add(call);
-    }
-    T await_resume() { return from.get(); }
-  };
 };
 
 namespace detail {
@@ -485,8 +539,16 @@ struct basic_future<T, Backend>::promise_type : detail::coroutine_result<T, Back
   [[nodiscard]] basic_future get_return_object() { return this->promise.get_future(); }
   [[nodiscard]] detail::goes_on_at_once initial_suspend() const noexcept { return {}; }
   [[nodiscard]] detail::goes_on_at_once final_suspend() const noexcept { return {}; }
-  void unhandled_exception() {
-    if (!this->promise.cancelled()) (void)this->promise.set_exception(std::current_exception());
+  void unhandled_exception() noexcept {
+    try {
+      (void)this->promise.set_exception(std::current_exception());
+    } catch (std::logic_error const&) {  // out of a destructor, after co_return had given the value
+    }
+  }
+  /// Who cancels the coroutine's future cancels what the coroutine waits for.
+  template <class U>
+  void waits_for(std::shared_ptr<detail::outcome<U, Backend>> const& of) {
+    this->promise.on_cancel([of] { (void)of->cancel(); });
   }
 };
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <polyproc/process/dispatcher.hpp>
+#include <polyproc/sync/blocking.hpp>
 #include <polyproc/sync/waiting.hpp>
 #include <polyproc/wire/callable.hpp>
 #include <polyproc/wire/error.hpp>
@@ -21,35 +22,6 @@ namespace detail {
 
 template <class T>
 using stored_result = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
-
-/// What has to know that one of its threads waits and does no work meanwhile: a pool of threads, for its own threads.
-class blocking_observer {
- public:
-  virtual void begin_blocking() noexcept = 0;
-  virtual void end_blocking() noexcept = 0;
-
-  static blocking_observer*& of_this_thread() noexcept {
-    static thread_local blocking_observer* mine = nullptr;
-    return mine;
-  }
-
- protected:
-  ~blocking_observer() = default;
-};
-class blocking_scope {
- public:
-  blocking_scope() noexcept : told_(blocking_observer::of_this_thread()) {
-    if (told_ != nullptr) told_->begin_blocking();
-  }
-  blocking_scope(blocking_scope const&) = delete;
-  blocking_scope& operator=(blocking_scope const&) = delete;
-  ~blocking_scope() {
-    if (told_ != nullptr) told_->end_blocking();
-  }
-
- private:
-  blocking_observer* told_;
-};
 
 template <backend Backend>
 class outcome_base {
@@ -156,9 +128,31 @@ class outcome_base {
     }
     while (first != nullptr) {
       std::unique_ptr<pending_call> one(std::exchange(first, first->next));
-      if (one->direct) one->run();
+      if (one->direct) run_direct(std::move(one));
       else dispatch(std::move(one));
     }
+  }
+  /// One that completes the next outcome, whose call completes another: in turn, not one inside the other, however long the
+  /// chain is.
+  static void run_direct(std::unique_ptr<pending_call> one) noexcept {
+    static thread_local pending_call** end = nullptr;  // where the next one hangs, while one runs
+    if (end != nullptr) {
+      one->next = nullptr;
+      *end = one.release();
+      end = &(*end)->next;
+      return;
+    }
+    pending_call* rest = nullptr;
+    end = &rest;
+    one->run();
+    one.reset();
+    while (rest != nullptr) {
+      std::unique_ptr<pending_call> now(rest);
+      rest = now->next;
+      if (rest == nullptr) end = &rest;
+      now->run();
+    }
+    end = nullptr;
   }
   static void dispatch(std::unique_ptr<pending_call> one) noexcept {
     try {
@@ -183,8 +177,13 @@ class outcome_base {
 template <class T, backend Backend>
 class outcome : public outcome_base<Backend> {
  public:
-  void succeed(stored_result<T>&& value) {
-    value_.emplace(std::move(value));
+  /// A value that cannot be moved here becomes the exception that said so: whoever waits must not wait for ever.
+  void succeed(stored_result<T>&& value) noexcept {
+    try {
+      value_.emplace(std::move(value));
+    } catch (...) {
+      return this->fail(std::current_exception());
+    }
     this->finish();
   }
 

@@ -20,6 +20,7 @@
 #include <polyproc/task/pool_options.hpp>
 #include <polyproc/task/pool_task.hpp>
 #include <polyproc/task/pool_worker.hpp>
+#include <polyproc/task/trace.hpp>
 
 #include <deque>
 #include <map>
@@ -41,6 +42,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     by_slot_.resize(board_t::slots);
     free_.reserve(board_t::slots);
     for (std::uint32_t i = board_t::slots; i-- > 0;) free_.push_back(static_cast<std::uint16_t>(i));
+    if (options_.trace || !options_.trace_file.empty()) recorder_ = std::make_unique<trace_recorder>(options_.name);
   }
 
   /// Throws what starting throws; no worker is left then.
@@ -269,6 +271,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       w.process = {};  // a daemon that still runs is ended at once
       --live_;
     }
+    write_trace_file();
   }
 
   // --- Looking at it.
@@ -322,6 +325,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     return now;
   }
   [[nodiscard]] options_t const& options() const noexcept { return options_; }
+  [[nodiscard]] trace_recorder const* recorder() const noexcept { return recorder_.get(); }
 
  private:
   using board_t = pool_board<Backend>;
@@ -383,7 +387,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   static std::uint32_t places_for(std::size_t asked) { return std::max(256U, count_of(asked)); }
   static typename board_t::rules rules_of(options_t const& o) {
     return {static_cast<std::uint32_t>(std::min<std::size_t>(o.tasks_per_worker, ~std::uint32_t{0})), o.memory_growth,
-            static_cast<std::uint64_t>(std::chrono::nanoseconds(o.idle_time).count()), false};
+            static_cast<std::uint64_t>(std::chrono::nanoseconds(o.idle_time).count()), o.trace || !o.trace_file.empty()};
   }
 
   // --- Slots and the list. All with the lock held.
@@ -630,6 +634,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     if (what->why != task::reason::none) ++stats_.cancelled;
     else ++(board_.at(slot).how == board_t::ending::value ? stats_.done : stats_.failed);
     if (options_.on_event) tell_finished(*what, slot);
+    if (recorder_) record(*what, slot, ending_of(*what, slot));
     out.done.push_back({std::move(what), slot});
   }
 
@@ -749,6 +754,18 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     if (t.more && std::exchange(t.more->in_deadlines, false)) deadlines_.erase(t.more->deadline);
   }
 
+  void write_trace_file() noexcept {
+    if (options_.trace_file.empty() || std::exchange(trace_written_, true)) return;
+    try {
+      recorder_->write(options_.trace_file);
+    } catch (std::exception const& problem) {
+      try {
+        Backend::write_stderr(std::string(problem.what()) + "\n");
+      } catch (...) {  // no memory to say it with
+      }
+    }
+  }
+
   // --- Events, in order.
 
   void tell(pool_event::kind what, std::uint32_t worker, task const* of, std::string how) noexcept {
@@ -763,9 +780,29 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void tell_finished(task const& t, std::uint32_t number) {
     auto const& slot = board_.at(number);
     tell(pool_event::kind::task_ended, ring_t::worker_of(slot.control.load(std::memory_order_relaxed)), &t,
-         t.why != task::reason::none                ? "cancelled"
-         : slot.how == board_t::ending::value       ? "value"
-                                                    : "exception");
+         ending_of(t, number));
+  }
+  [[nodiscard]] char const* ending_of(task const& t, std::uint32_t number) const noexcept {
+    if (t.why != task::reason::none) return t.why == task::reason::cancelled ? "cancelled" : "time limit";
+    return board_.at(number).how == board_t::ending::value ? "value" : "exception";
+  }
+  /// One that was lost with its worker has no end but this one.
+  void record(task const& t, std::uint32_t number, char const* how) noexcept {
+    auto const& slot = board_.at(number);
+    auto const control = slot.control.load(std::memory_order_relaxed);
+    auto const worker = ring_t::worker_of(control);
+    auto const at = [](std::uint64_t nanoseconds) {
+      return time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(nanoseconds)));
+    };
+    auto const now = Backend::now();
+    auto const noted = slot.began.load(std::memory_order_relaxed);
+    auto const begin = noted != 0 ? at(noted) : now;
+    auto const end = ring_t::state_of(control) == state::done ? at(static_cast<std::uint64_t>(slot.ended)) : now;
+    try {
+      recorder_->add({t.more ? t.more->options.name : std::string(), pid_of(worker), worker + std::uint64_t{1}, begin, end, how});
+      recorder_->name_worker(pid_of(worker), worker + std::uint64_t{1}, options_.name + "-" + std::to_string(worker + 1));
+    } catch (...) {  // no memory: then it is not in the trace
+    }
   }
   void tell_begin(std::uint32_t slot) {
     auto const worker = ring_t::worker_of(board_.at(slot).control.load(std::memory_order_relaxed));
@@ -934,6 +971,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto& slot = board_.at(number);
     if (ring_t::state_of(slot.control.load()) == state::condemned) --doomed_;
     std::erase(running_, number);
+    if (recorder_ && by_slot_[number])
+      record(*by_slot_[number], number, by_slot_[number]->why == task::reason::none ? "lost" : ending_of(*by_slot_[number], number));
     auto what = take_out(number);
     auto& t = *what;
     board_.free_blocks(board_t::result_of(number));
@@ -1168,6 +1207,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   pool_stats stats_;
   typename Backend::template atomic<std::uint32_t> all_over_{0};
   typename Backend::template atomic<std::uint32_t> room_turn_{0};
+  std::unique_ptr<trace_recorder> recorder_;
+  bool trace_written_ = false;
   std::mutex finish_lock_;
   std::thread manager_;
 };

@@ -39,6 +39,10 @@ struct basic_process_pool_options {
   unsigned start_attempts = 10;
   /// The processors on which workers may run, as for process_options.
   std::vector<unsigned> affinity = {};
+  /// Record who ran what when, for write_trace: the last 100 000 tasks.
+  bool trace = false;
+  /// Record, and write that file when the pool ends (join, shutdown, terminate, the destructor); failures to do so go to stderr.
+  std::string trace_file = {};
   /// Called with each pool_event, in order, on the library's thread for callbacks. Costs a wake-up of the pool's thread for each
   /// task.
   detail::callback<pool_event const&> on_event = {};

@@ -87,6 +87,14 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
   [[nodiscard]] std::vector<long> worker_pids() const { return core_->worker_pids(); }
   [[nodiscard]] pool_stats stats() const { return core_->stats(); }
 
+  /// Writes what was recorded so far, for https://ui.perfetto.dev. Throws std::logic_error if .trace was not set,
+  /// std::system_error.
+  void write_trace(std::string const& path) const {
+    if (core_->recorder() == nullptr)
+      throw std::logic_error("polyproc: this pool has recorded nothing; make it with .trace = true");
+    core_->recorder()->write(path);
+  }
+
   /// Ends the worker with that number as if the system had done it: its task, if it runs one, fails with worker_lost. False
   /// when no worker of this pool has that number (any more).
   bool kill_worker(long pid) { return core_->kill_worker(pid); }

@@ -156,6 +156,24 @@ class worker_lost : public error {
   int code_;
 };
 
+/// A member of a process_group failed. What it threw, if it threw something, is nested in this.
+class group_failure : public error {
+ public:
+  /// `code` as process::exit_code.
+  group_failure(std::string const& what, std::size_t index, long pid, int code)
+      : error(what), index_(index), pid_(pid), code_(code) {}
+  /// Which member, from 0.
+  [[nodiscard]] std::size_t index() const noexcept { return index_; }
+  [[nodiscard]] long pid() const noexcept { return pid_; }
+  /// 0 when it threw an exception.
+  [[nodiscard]] int exit_code() const noexcept { return code_; }
+
+ private:
+  std::size_t index_;
+  long pid_;
+  int code_;
+};
+
 /// An exception of a type that cannot be made here was thrown in another process.
 class remote_error : public error {
  public:
