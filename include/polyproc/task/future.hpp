@@ -51,8 +51,12 @@ class future_face {
 
   /// Whether there is an outcome to ask for.
   [[nodiscard]] bool valid() const noexcept { return from_ != nullptr; }
-  /// Whether get would return at once.
-  [[nodiscard]] bool ready() const { return need().ready(); }
+  /// Whether get would return at once. May collect what others have done, and waits for nothing.
+  [[nodiscard]] bool ready() const {
+    auto& of = need();
+    if (!of.ready()) of.glance();
+    return of.ready();
+  }
 
   /// May let this thread do what it waits for, or collect what others have done.
   void wait() const { (void)need().wait(never); }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <polyproc/backend/native.hpp>
+#include <polyproc/backend/thread_own.hpp>
 #include <polyproc/wire/callable.hpp>
 #include <polyproc/wire/codec.hpp>
 
@@ -20,8 +21,7 @@ struct own_worker {
   void const* state_type = nullptr;
 };
 inline own_worker& this_threads_worker() noexcept {
-  static thread_local own_worker mine;
-  return mine;
+  return thread_own<own_worker>();
 }
 template <class T>
 inline constexpr char type_mark = 0;
@@ -118,7 +118,7 @@ struct codec<basic_pool_initializer<Backend>> {
 
 using pool_initializer = basic_pool_initializer<>;
 
-/// For tasks of a pool, of processes or of threads.
+/// For tasks of a pool of processes.
 namespace this_worker {
 
 /// 1 to the number of the pool's workers; 0 outside of a task.
