@@ -1,4 +1,4 @@
-// expect: made again from what its parts\(\) gives: it needs a constructor that takes just that
+// expect: made again from what its parts\(\) gives: it needs a constructor
 
 #include <polyproc/polyproc.hpp>
 

@@ -28,7 +28,7 @@ struct gate {
   std::atomic<long> begun{0};
   std::atomic<long> open{0};
   std::atomic<long> count{0};
-  std::atomic<long> asked{0};
+  std::atomic<std::int64_t> asked{0};
 };
 using shared_gate = polyproc::shared<gate>;
 
@@ -78,6 +78,7 @@ inline void burn(shared_gate g) {
 inline void sleep_for_ever() { sleep_until_killed(); }
 /// An endless loop, and a process that it has started.
 inline void burn_with_child(shared_gate g, refs to) {
+  g->asked = std::chrono::nanoseconds(polyproc::native_backend::now().time_since_epoch()).count();
   polyproc::process child{sleep_for_ever};
   child.start();
   to.put(child.ref());

@@ -54,7 +54,7 @@ class biased_lock {
     }
     favoured(favoured const&) = delete;
     favoured& operator=(favoured const&) = delete;
-    ~favoured() {
+    [[gnu::always_inline]] ~favoured() {
       if (lock_ != nullptr) leave();
     }
     explicit operator bool() const noexcept { return lock_ != nullptr; }
@@ -154,7 +154,7 @@ class biased_lock {
   };
 
   /// The one who was dismissed has left.
-  void tell() noexcept {
+  [[gnu::noinline]] void tell() noexcept {
     left_.fetch_add(1);
     if constexpr (Waiting::parks) Backend::wake_all(left_);
   }

@@ -395,6 +395,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     }
     room_.wake_all();
     wake_everybody();
+    if (has_work()) call_for_work();
   }
   /// What has not begun never does.
   void give_up_waiting() noexcept {
@@ -552,6 +553,12 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     for (auto* each = members_.load(); each != nullptr; each = each->following)
       if (each->can_be_stolen_from()) return true;
     return false;
+  }
+
+  /// For good, when it is closed. While somebody moves jobs from one place to another they may be in neither.
+  [[nodiscard]] bool nothing_is_left() noexcept {
+    std::scoped_lock hold{queue_lock_};
+    return !has_work();
   }
 
   /// With queue_lock_ held: what came in, the latest first, joins the lines.
@@ -728,7 +735,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
         sweep_if_needed();
         continue;
       }
-      if (is_closed() && !has_work()) {
+      if (is_closed() && nothing_is_left()) {
         stop_looking(looks);
         break;
       }

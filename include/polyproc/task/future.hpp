@@ -76,16 +76,16 @@ class future_face {
     return from_->problem();
   }
 
-  /// Has it not run, or stops it: true if its outcome will be task_cancelled, at once when it had not begun, else as soon as it
-  /// is really gone (see the pools). False if it has its outcome, or comes from something that cannot be stopped.
+  /// Has it not run, or stops it: true if its outcome will be task_cancelled, at once when it had not begun, else as soon as
+  /// it is really gone (see the pools). False if it has its outcome, or comes from something that cannot be stopped.
   bool cancel() const {
     if (need().ready()) return false;
     return from_->cancel();
   }
 
-  /// Calls `call(done)` once it has its outcome, on a thread of the library's though nobody waits; at once, in this thread, when
-  /// it has it already. `done` is a shared_future of it (of a type that can only be moved: something with exception() alone).
-  /// Any number of calls, in their order; what one lets out goes to stderr and does not keep the others from running.
+  /// Calls `call(done)` once it has its outcome, on a thread of the library's though nobody waits; at once, in this thread,
+  /// when it has it already. `done` is a shared_future of it (of a type that can only be moved: something with exception()
+  /// alone). Any number of calls, in their order; what one lets out goes to stderr and does not keep the others from running.
   template <class Call>
   void on_done(Call&& call) const {
     struct todo final : outcome_base<Backend>::pending_call {
@@ -106,7 +106,8 @@ class future_face {
       }
     };
     need().is_looked_at();
-    std::unique_ptr<typename outcome_base<Backend>::pending_call> made = std::make_unique<todo>(from_, std::forward<Call>(call));
+    std::unique_ptr<typename outcome_base<Backend>::pending_call> made =
+        std::make_unique<todo>(from_, std::forward<Call>(call));
     if (!from_->add(made)) made->run();
   }
 
@@ -238,8 +239,8 @@ class basic_promise {
     return basic_future<T, Backend>(need());
   }
 
-  /// Throws std::logic_error when it has completed its future before. What was cancelled meanwhile stays so: then the value goes
-  /// nowhere, and the result is false.
+  /// Throws std::logic_error when it has completed its future before. What was cancelled meanwhile stays so: then the value
+  /// goes nowhere, and the result is false.
   template <class... V>
     requires(std::is_void_v<T> ? sizeof...(V) == 0 : sizeof...(V) == 1)
   bool set_value(V&&... value) {
@@ -307,8 +308,8 @@ class basic_shared_future : public detail::future_face<T, Backend> {
     if constexpr (!std::is_void_v<T>) return value;
   }
 
-  /// As future::then, but this one keeps its outcome: `next` is called with a reference to the value, or with a shared_future.
-  /// Cancelling what is given back cancels what it comes from, for all who share it.
+  /// As future::then, but this one keeps its outcome: `next` is called with a reference to the value, or with a
+  /// shared_future. Cancelling what is given back cancels what it comes from, for all who share it.
   template <class F>
   auto then(F&& next) const {
     return detail::continue_with<basic_shared_future>(detail::future_access::outcome_of<T, Backend>(*this),
@@ -355,8 +356,8 @@ consteval bool takes_value() {
 template <class Future, class F>
 struct continuation_result {
   static_assert(takes_value<Future, F>() || std::is_invocable_v<F&, Future>,
-                "polyproc: what is given to then() must be callable with the future's value (with nothing for future<void>), or "
-                "with the future itself, to see its exception");
+                "polyproc: what is given to then() must be callable with the future's value (with nothing for future<void>), "
+                "or with the future itself, to see its exception");
   static auto probe() {
     using argument = typename continued<Future>::argument;
     if constexpr (!takes_value<Future, F>()) return std::type_identity<std::invoke_result_t<F&, Future>>{};
@@ -502,10 +503,10 @@ class basic_future : public detail::future_face<T, Backend> {
     return basic_shared_future<T, Backend>(std::exchange(this->from_, nullptr));
   }
 
-  /// What comes after it: `next(value)` (next() after future<void>) runs on a thread of the library's when there is a value, and
-  /// the future given back stands for what next gives (where that is a future itself, for that one's outcome). An exception
-  /// passes by next and becomes the outcome; but a `next` that takes the future<T> itself is called in each case. Cancelling
-  /// what is given back cancels what it comes from. This future is empty afterwards.
+  /// What comes after it: `next(value)` (next() after future<void>) runs on a thread of the library's when there is a value,
+  /// and the future given back stands for what next gives (where that is a future itself, for that one's outcome). An
+  /// exception passes by next and becomes the outcome; but a `next` that takes the future<T> itself is called in each case.
+  /// Cancelling what is given back cancels what it comes from. This future is empty afterwards.
   template <class F>
   auto then(F&& next) {
     auto const of = detail::future_access::outcome_of<T, Backend>(*this);
@@ -516,7 +517,9 @@ class basic_future : public detail::future_face<T, Backend> {
 
   /// co_await f: suspends until it has its outcome, then as get(). The coroutine goes on on a thread of the library's. From a
   /// coroutine of any type.
-  auto operator co_await() { return detail::future_awaiter<basic_future>{basic_future(detail::future_access::release(*this))}; }
+  auto operator co_await() {
+    return detail::future_awaiter<basic_future>{basic_future(detail::future_access::release(*this))};
+  }
 
   /// A function that returns a future may be a coroutine: it runs in the caller up to the first thing it waits for.
   struct promise_type;

@@ -60,8 +60,7 @@ class pool_board {
   };
   struct alignas(64) head {
     typename ring::head_words tasks;
-    alignas(64) sleepers<Backend> idle;
-    word watching;  // the number of a worker, plus 1, that looks for a task all the time: nobody need be woken for the next one
+    alignas(64) task_watch<Backend> workers;
     alignas(64) word rung;
     word listening;  // threads of the pool's process that are parked on `rung`
     alignas(64) wide done_from;   // tickets from this one on ring when they are done
@@ -177,14 +176,8 @@ class pool_board {
     });
   }
 
-  /// After a task was given. One who watches takes the next one without being woken; when it has stopped watching it looks
-  /// once more, after `watching` was cleared.
-  void wake_for_task() const noexcept {
-    auto& h = top();
-    if (!h.idle.any()) return;
-    if (h.watching.load() != 0 && h.tasks.tail.load(std::memory_order_relaxed) - h.tasks.head.load() <= 1) return;
-    h.idle.wake_one();
-  }
+  /// After a task was given.
+  void wake_for_task() const noexcept { top().workers.wake_for_task(top().tasks); }
 
   /// --- For workers.
 

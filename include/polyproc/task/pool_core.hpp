@@ -906,10 +906,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     absent_ = 0;
     for (std::uint32_t i = 0; i < target_; ++i) absent_ += !workers_[i].process.pid() && !workers_[i].starting;
   }
-  void wake_all_idle() noexcept {
-    (void)board_.top().idle.announce();  // one that was woken and has died may have been the last who knew of sleepers
-    board_.top().idle.wake_all();
-  }
+  void wake_all_idle() noexcept { board_.top().workers.wake_all(); }
 
   /// Notices those that have ended, and accounts for what they had.
   void look_after_workers(work& out) {
@@ -927,8 +924,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       for (auto const slot : slots)
         if (ring_t::worker_of(board_.at(slot).control.load()) == i) lose(slot, i, pid, status, out);
       tell_end(i, status ? to_string(*status) : "ended");
-      auto watcher = i + 1;
-      board_.top().watching.compare_exchange_strong(watcher, 0);
+      board_.top().workers.forget(i);
       auto& place = board_.worker(i);
       auto const left = place.left.load();
       if (place.arrived.load() == 2) {

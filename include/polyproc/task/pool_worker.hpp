@@ -53,27 +53,16 @@ class pool_worker {
       bool const leave = place_.leave.load(std::memory_order_acquire) != 0;
       auto const slot = leave ? ring.none : ring.take(number_, control);
       if (leave || slot != ring.none || idle_) {
-        if (slept) top_.idle.pass_on([&] { return ring.any(); });
+        if (slept) top_.workers.idle.pass_on([&] { return ring.any(); });
         if (slot == ring.none) return std::nullopt;
         return slot;
       }
       if (first && top_.idle_time != 0) idle_until = Backend::now() + std::chrono::nanoseconds(top_.idle_time);
-      if (watch(ready)) continue;
-      auto const how = top_.idle.sleep(idle_until, asking, ready);
+      if (top_.workers.watch(number_, ready)) continue;
+      auto const how = top_.workers.idle.sleep(idle_until, asking, ready);
       slept = true;
-      idle_ = how == std::decay_t<decltype(top_.idle)>::slept::late;  // takes what has come meanwhile all the same
+      idle_ = how == std::decay_t<decltype(top_.workers.idle)>::slept::late;  // takes what has come meanwhile all the same
     }
-  }
-
-  /// Looks for a task for a while, if nobody else does: one is enough, and more would take processors from those who work.
-  template <class Ready>
-  bool watch(Ready const& ready) {
-    std::uint32_t nobody = 0;
-    if (top_.watching.load(std::memory_order_relaxed) != 0 || !top_.watching.compare_exchange_strong(nobody, number_ + 1))
-      return false;
-    bool const found = look<Backend>()(ready);
-    top_.watching.store(0);
-    return found || ready();
   }
 
   void run(std::uint32_t number) {

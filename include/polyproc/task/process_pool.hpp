@@ -1,6 +1,7 @@
 /// Workers in processes of their own, and futures for what they do.
 #pragma once
 
+#include <polyproc/channel/process_identity.hpp>
 #include <polyproc/task/executor.hpp>
 #include <polyproc/task/pool_core.hpp>
 
@@ -57,7 +58,9 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
 
   /// Throws start_error, std::system_error or std::bad_alloc when the workers cannot be started; none is left then.
   explicit basic_process_pool(options_type options)
-      : core_(std::make_shared<detail::pool_core<Backend>>(std::move(options))), owner_(Backend::current_pid()) {
+      : core_(std::make_shared<detail::pool_core<Backend>>(std::move(options))),
+        owner_(Backend::current_pid()),
+        identity_(detail::process_identity<Backend>()) {
     core_->start();
   }
   basic_process_pool(basic_process_pool const&) = delete;
@@ -172,6 +175,10 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
     using result = std::decay_t<call_result_t<F, Args...>>;
     using kept = std::decay_t<F>;
     using parameters = call_parameters_t<F, Args...>;
+    // A copy that a fork has made, in a task above all: it would wait for ever.
+    if (identity_ != detail::process_identity<Backend>())
+      throw std::logic_error("polyproc: this pool belongs to the process that made it; a task or another child that needs a pool "
+                             "makes one of its own");
     auto task = std::make_shared<detail::typed_task<result, Backend>>(core_);
     auto& spare = detail::thread_own<std::unique_ptr<writer>, detail::pool_core<Backend>>();  // of the last request
     task->call = spare ? std::move(spare) : std::make_unique<writer>();
@@ -202,6 +209,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
 
   std::shared_ptr<detail::pool_core<Backend>> core_;
   long owner_;
+  std::uint64_t identity_;  // of that process, asked with each submission
 };
 
 using process_pool = basic_process_pool<>;

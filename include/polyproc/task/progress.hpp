@@ -55,9 +55,9 @@ std::string short_time(std::chrono::nanoseconds time) {
 
 }  // namespace detail
 
-/// "NAME: 250/1000 (25%), 50/s, 0:15 left": count, share, steps in a second since the beginning, and how long the rest takes if it
-/// goes on like that. Without a total "NAME: 250, 50/s, 0:05"; when all is done "NAME: 1000/1000 (100%), 50/s, 0:20". Of fewer
-/// facts fewer words: no rate before anything is done.
+/// "NAME: 250/1000 (25%), 50/s, 0:15 left": count, share, steps in a second since the beginning, and how long the rest takes
+/// if it goes on like that. Without a total "NAME: 250, 50/s, 0:05"; when all is done "NAME: 1000/1000 (100%), 50/s, 0:20".
+/// Of fewer facts fewer words: no rate before anything is done.
 template <class = void>
 [[nodiscard]] std::string progress_text(progress_facts const& facts) {
   auto text = facts.name.empty() ? std::string() : facts.name + ": ";
@@ -65,8 +65,9 @@ template <class = void>
   if (facts.total) {
     text += "/" + std::to_string(*facts.total);
     // Rounded down: 100% means all.
-    auto const share = *facts.total == 0 ? 100.0 : 100.0 * static_cast<double>(facts.done) / static_cast<double>(*facts.total);
-    text += " (" + std::to_string(static_cast<std::uint64_t>(facts.done == facts.total ? 100.0 : share)) + "%)";
+    auto const all = static_cast<double>(*facts.total);
+    auto const share = facts.done == *facts.total ? 100.0 : all == 0 ? 100.0 : 100.0 * static_cast<double>(facts.done) / all;
+    text += " (" + std::to_string(static_cast<std::uint64_t>(share)) + "%)";
   }
   auto const seconds = std::chrono::duration<double>(facts.elapsed).count();
   bool const has_rate = facts.done > 0 && seconds > 0;
@@ -75,8 +76,8 @@ template <class = void>
     if (!has_rate) return text;
     auto const rest = seconds / static_cast<double>(facts.done) * static_cast<double>(*facts.total - facts.done);
     if (rest > 100.0 * 365 * 86400) return text;
-    return text + ", " +
-           detail::short_time(std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(rest))) + " left";
+    auto const left = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(rest));
+    return text + ", " + detail::short_time(left) + " left";
   }
   return text + ", " + detail::short_time(facts.elapsed);
 }
@@ -92,9 +93,9 @@ struct progress_options {
   std::optional<bool> terminal = {};
 };
 
-/// Counts steps and now and then tells on stderr how far it has come: on a terminal in one line that is written over, elsewhere
-/// (a file, a pipe) a line every ten seconds; and a last one at the end. A step costs one atomic addition and a look at the
-/// clock. add may be called from any number of threads at once, the others by one.
+/// Counts steps and now and then tells on stderr how far it has come: on a terminal in one line that is written over,
+/// elsewhere (a file, a pipe) a line every ten seconds; and a last one at the end. A step costs one atomic addition and a
+/// look at the clock. add may be called from any number of threads at once, the others by one.
 ///
 ///     polyproc::progress bar{{.name = "files", .total = files.size()}};
 ///     for (auto& f : polyproc::as_completed(files)) { use(f.get()); bar.add(); }

@@ -24,7 +24,7 @@
 /// help head past it. After done: nothing. The pool's process: everything, its workers end with it.
 #pragma once
 
-#include <polyproc/backend/concept.hpp>
+#include <polyproc/sync/waiting.hpp>
 
 namespace polyproc::inline v0_1::detail {
 
@@ -131,6 +131,48 @@ class task_ring {
   head_words* words_;
   word* entries_;
   std::uint32_t size_;
+};
+
+/// Workers that have nothing to do. One of them may look for a task all the time: then nobody need be woken for the next one.
+///
+/// Protocol. Who gives a task changes the ring's tail, then reads `watching`. Who watches clears `watching`, then looks at the
+/// ring once more. All in the one order of sequentially consistent accesses: so either the giver sees that nobody watches, and
+/// wakes somebody, or the one who watched sees the task. The one who watches takes one task; for a second one somebody is woken.
+/// One that dies while it watches is found by the pool, which clears `watching` for it and wakes all.
+template <sync_backend Backend>
+class task_watch {
+ public:
+  sleepers<Backend> idle;
+
+  /// After a task was given.
+  void wake_for_task(typename task_ring<Backend>::head_words const& ring) noexcept {
+    if (!idle.any()) return;
+    if (watching_.load() != 0 && ring.tail.load(std::memory_order_relaxed) - ring.head.load() <= 1) return;
+    idle.wake_one();
+  }
+
+  /// Looks for a task for a while, if nobody else does: one is enough, and more would take processors from those who work.
+  template <class Ready>
+  bool watch(std::uint32_t worker, Ready const& ready) {
+    std::uint32_t nobody = 0;
+    if (watching_.load(std::memory_order_relaxed) != 0 || !watching_.compare_exchange_strong(nobody, worker + 1)) return false;
+    bool const found = look<Backend>()(ready);
+    watching_.store(0);
+    return found || ready();
+  }
+
+  /// That worker is dead. Afterwards all are to be woken: whoever was to take the next task may have been it.
+  void forget(std::uint32_t worker) noexcept {
+    auto watcher = worker + 1;
+    watching_.compare_exchange_strong(watcher, 0);
+  }
+  void wake_all() noexcept {
+    (void)idle.announce();  // one that was woken and has died may have been the last who knew of sleepers
+    idle.wake_all();
+  }
+
+ private:
+  typename Backend::template atomic<std::uint32_t> watching_{0};  // the number of the worker that looks, plus 1
 };
 
 }  // namespace polyproc::inline v0_1::detail
