@@ -114,7 +114,8 @@ def pool_async(text):
         return False
     tasks = re.findall(r"pool-(\d): task (\d+)", found["tasks"])
     return (sorted(int(n) for _, n in tasks) == list(range(20)) and len({w for w, _ in tasks}) == 4
-            and int(found["apply"]) >= 20 * 49 and int(found["submit"]) >= 5 * 49 and int(found["returned"]) < int(found["submit"]) / 2
+            and int(found["apply"]) >= 20 * 49 and int(found["submit"]) >= 5 * 49
+            and int(found["returned"]) < int(found["submit"]) / 2
             and 3.0 <= float(found["ratio"]) <= 5.0 and int(found["workers"]) >= 4)
 
 
