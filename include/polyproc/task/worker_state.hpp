@@ -3,6 +3,7 @@
 
 #include <polyproc/backend/native.hpp>
 #include <polyproc/backend/thread_own.hpp>
+#include <polyproc/process/callback.hpp>
 #include <polyproc/wire/callable.hpp>
 #include <polyproc/wire/codec.hpp>
 
@@ -118,7 +119,27 @@ struct codec<basic_pool_initializer<Backend>> {
 
 using pool_initializer = basic_pool_initializer<>;
 
-/// For tasks of a pool of processes.
+/// The same for a thread_pool: anything that can be called, with copies of its arguments in each thread.
+class thread_initializer {
+ public:
+  thread_initializer() = default;
+  template <class F, class... Args>
+    requires(!std::is_same_v<std::decay_t<F>, thread_initializer>)
+  thread_initializer(F&& target, Args&&... args)  // NOLINT: without `explicit` for the sake of braces
+      : run_([kept = std::make_tuple(std::forward<F>(target), std::forward<Args>(args)...)] {
+          detail::keep_state([&]() -> decltype(auto) {
+            return std::apply([](auto f, auto... each) -> decltype(auto) { return f(std::move(each)...); }, kept);
+          });
+        }) {}
+
+  explicit operator bool() const noexcept { return static_cast<bool>(run_); }
+  void run() { run_(); }
+
+ private:
+  detail::callback<> run_;
+};
+
+/// For tasks of a pool, of processes or of threads.
 namespace this_worker {
 
 /// 1 to the number of the pool's workers; 0 outside of a task.
