@@ -13513,7 +13513,8 @@ using fifo = basic_fifo<>;
 
 // ---- polyproc/channel/one_piece.hpp
 
-/// Large values that lie in memory as they go into a message: they are copied once on their way in, to where they will be read.
+/// Large values that lie in memory as they go into a message: they are copied once on their way in, to where they will be
+/// read.
 
 // ---- polyproc/channel/queue_core.hpp
 
@@ -14836,6 +14837,16 @@ namespace polyproc::inline v0_1::detail {
 template <class Backend>
 inline constexpr std::uint32_t favourite_after = 32;
 
+/// Where a favourite in this process was dismissed by another process, and then another thread of this one has the lock, it
+/// is the other process that orders the two: the thread sanitizer, which looks at one process, is told what it cannot see.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool is_thread_sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool is_thread_sanitized = __has_feature(thread_sanitizer);
+#else
+inline constexpr bool is_thread_sanitized = false;
+#endif
+
 template <sync_backend Backend, class Waiting = waiting::adaptive>
 class biased_lock {
   template <class T>
@@ -14881,6 +14892,9 @@ class biased_lock {
   lock_outcome lock_until(time_point deadline) noexcept {
     auto const outcome = lock_.lock_until(deadline);
     if (outcome == lock_outcome::not_locked || outcome == lock_outcome::already_mine) return outcome;
+    if constexpr (is_thread_sanitized) {
+      for (auto const& s : seats_) (void)s.busy.load(std::memory_order_acquire);
+    }
     auto const current = current_.load(std::memory_order_relaxed);
     if (current == 0) return outcome;
     auto& its = seats_[current - 1];
@@ -15105,8 +15119,8 @@ struct queue_favourite {
     return {static_cast<std::size_t>(n), !inside.leave()};
   }
 
-  /// each(row) copies messages: all of those that are taken, row by row. With `Size` only messages of so many bytes are taken.
-  /// `taken` and `known_puts` may be null.
+  /// each(row) copies messages: all of those that are taken, row by row. With `Size` only messages of so many bytes are
+  /// taken. `taken` and `known_puts` may be null.
   template <std::size_t Size, class ChunkAt, class Each, class Count>
   [[gnu::always_inline]] static outcome get(header& h, ChunkAt&& chunk_at, std::size_t most, Each&& each, Count* taken,
                      std::atomic<std::uint64_t>* known_puts) {
@@ -15565,7 +15579,8 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of put_lock.
   template <class Alone, class Quickly, class Locked>
-  [[gnu::noinline]] queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly,
+                                               Locked&& locked) {
     pace<Backend> looking{idle_recheck};
     for (;;) {
       if (quickly()) return queue_status::success;
@@ -15644,10 +15659,11 @@ class queue_core {
   /// system must find and clear; so who is far ahead of those who get lets them come nearer, for no longer than the clearing
   /// would take. If nothing was taken in that time, nobody waits again before something is.
   void give_way(std::size_t size) noexcept {
+    if constexpr (lingering<Backend> == 0) return;
     constexpr std::uint64_t ahead = 8;
     auto const there = waiting();
     auto const taken = head_->head.load();
-    if (lingering<Backend> == 0 || there < ahead || head_->idle_at.load(std::memory_order_relaxed) == taken) return;
+    if (there < ahead || head_->idle_at.load(std::memory_order_relaxed) == taken) return;
     auto const until = Backend::now() + std::chrono::nanoseconds(std::min<std::size_t>(size, 1 << 22) / 4);
     while (waiting() > there - 2 && Backend::now() < until) Backend::yield();
     if (head_->head.load() == taken) head_->idle_at.store(taken, std::memory_order_relaxed);
@@ -15802,7 +15818,8 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of get_lock.
   template <class Alone, class Quickly, class Locked>
-  [[gnu::noinline]] queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly,
+                                                Locked&& locked) {
     pace<Backend> looking{first_look};
     for (unsigned round = 0;; ++round) {
       if (quickly()) return queue_status::success;
@@ -16773,14 +16790,17 @@ class gets_from_queue {
       }
       auto const before = to.size();
       to.resize(before + row.count);
-      for (std::size_t i = 0; i < row.count; ++i) std::memcpy(static_cast<void*>(to.data() + before + i), row.at(i), sizeof(T));
+      for (std::size_t i = 0; i < row.count; ++i)
+        std::memcpy(static_cast<void*>(to.data() + before + i), row.at(i), sizeof(T));
     }
   };
 
   T take(time_point deadline, bool wait) const {
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
       T got{};
-      auto const keep = [&](message_row<std::byte const> row) { std::memcpy(static_cast<void*>(&got), row.first, sizeof(T)); };
+      auto const keep = [&](message_row<std::byte const> row) {
+        std::memcpy(static_cast<void*>(&got), row.first, sizeof(T));
+      };
       if (queue().core().template get_as_favourite<sizeof(T)>(1, keep) != 0) return got;
     }
     message_buffer message;
@@ -20158,7 +20178,8 @@ class pipe_half {
         if (room && !spent) q.abandon(room->block);
       }
     } r{core(), {}};
-    r.room = room_for_elements<element>::reserve(r.q, value.size(), owner_, wait ? deadline : Backend::now() + holder_recheck);
+    auto const until = wait ? deadline : Backend::now() + holder_recheck;
+    r.room = room_for_elements<element>::reserve(r.q, value.size(), owner_, until);
     if (!r.room) return wait ? queue_status::timeout : queue_status::full;
     std::memcpy(r.room->elements.data(), value.data(), r.room->elements.size_bytes());
     auto const status = r.q.put_block(r.room->block, r.room->skip, r.room->bytes(), deadline, wait, other_is_gone{this});
