@@ -113,10 +113,12 @@ std::string row(story const& of, nanoseconds begin, nanoseconds width) {
 
 void draw(run_result const& r, nanoseconds whole) {
   say("  the whole of it, ", std::chrono::round<std::chrono::milliseconds>(whole).count(), " ms wide:");
-  for (std::size_t i = 0; i < r.stories.size(); ++i) say("  task ", i + 1, " |", row(r.stories[i], r.begin, whole / columns), "|");
+  auto const rows = [&r](nanoseconds begin, nanoseconds width) {
+    for (std::size_t i = 0; i < r.stories.size(); ++i) say("  task ", i + 1, " |", row(r.stories[i], begin, width), "|");
+  };
+  rows(r.begin, whole / columns);
   say("  a close look, ", std::chrono::round<std::chrono::milliseconds>(columns * column).count(), " ms wide:");
-  auto const from = r.begin + 20ms;
-  for (std::size_t i = 0; i < r.stories.size(); ++i) say("  task ", i + 1, " |", row(r.stories[i], from, column), "|");
+  rows(r.begin + 20ms, column);
 }
 
 template <class Pool, class Options>

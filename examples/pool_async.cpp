@@ -2,10 +2,10 @@
 //
 //   pool_async [--start fork|spawn|forkserver] [--progress]
 //
-// What to look at: `submit` returns at once, so twenty tasks run four at a time, and their futures give the results in the order
-// of submission, whoever was done first. `apply` waits for each, so twenty tasks take twenty times as long as one. `imap` takes no
-// more from its input than it has to: here that never ends. `join` is refused before `close`, and `submit` after it. With --progress
-// stderr says how far the twenty tasks have come.
+// What to look at: `submit` returns at once, so twenty tasks run four at a time, and their futures give the results in the
+// order of submission, whoever was done first. `apply` waits for each, so twenty tasks take twenty times as long as one. `imap`
+// takes no more from its input than it has to: here that never ends. `join` is refused before `close`, and `submit` after it.
+// With --progress stderr says how far the twenty tasks have come.
 
 #include "support/arguments.hpp"
 #include "support/say.hpp"

@@ -102,8 +102,8 @@ void tour(Pool& pool) {
   say("a callback heard of ", heard.get());
   pool.submit(fail_after, 20ms).on_done([&heard](auto const& done) { heard.put(how_it_ended(done.exception())); });
   say("another one heard of ", heard.get());
-  say("then, and then: ",
-      pool.submit(after, 20ms, 3).then([](int n) { return n + 1; }).then([](int n) { return "three makes " + std::to_string(n); }).get());
+  auto next = pool.submit(after, 20ms, 3).then([](int n) { return n + 1; });
+  say("then, and then: ", next.then([](int n) { return "three makes " + std::to_string(n); }).get());
 
   // Cancelling, a task that runs and one that waits.
   flag const begun;
@@ -180,8 +180,8 @@ void only_threads(polyproc::thread_pool& pool) {
   int eggs = 3;
   pool.submit([&eggs] { eggs += 4; }).get();
   say("a capture by reference: ", eggs, " eggs");
-  auto outer = pool.map(
-      [&pool](int n) { return pool.submit(square, n).get() + pool.submit(square, n + 1).get(); }, std::vector<int>{1, 2, 3, 4, 5, 6});
+  auto two_squares = [&pool](int n) { return pool.submit(square, n).get() + pool.submit(square, n + 1).get(); };
+  auto outer = pool.map(two_squares, std::vector<int>{1, 2, 3, 4, 5, 6});
   say("tasks that wait for tasks of their own pool:", listed(outer));
 }
 

@@ -2,10 +2,10 @@
 //
 //   sync_async [--start fork|spawn|forkserver]
 //
-// What to look at: `apply` submits and waits, `submit` returns at once with a future. How that ended is learnt by asking (`ready`),
-// by waiting (`wait_for`, `get`) or by being told (`on_done`, `then`, `co_await`). The same four tasks are done in the four ways
-// that this makes: one after the other or side by side, with main asleep in a call or at work of its own meanwhile. And whatever
-// can wait has three forms: one that does not, one with a limit, and one that waits until it is done. All times are in
+// What to look at: `apply` submits and waits, `submit` returns at once with a future. How that ended is learnt by asking
+// (`ready`), by waiting (`wait_for`, `get`) or by being told (`on_done`, `then`, `co_await`). The same four tasks are done in the
+// four ways that this makes: one after the other or side by side, with main asleep in a call or at work of its own meanwhile. And
+// whatever can wait has three forms: one that does not, one with a limit, and one that waits until it is done. All times are in
 // milliseconds, of the caller.
 
 #include "support/arguments.hpp"

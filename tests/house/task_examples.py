@@ -114,8 +114,14 @@ def pool_async(text):
         return False
     tasks = re.findall(r"pool-(\d): task (\d+)", found["tasks"])
     return (sorted(int(n) for _, n in tasks) == list(range(20)) and len({w for w, _ in tasks}) == 4
-            and int(found["apply"]) >= 20 * 49 and int(found["submit"]) >= 5 * 49 and int(found["returned"]) < int(found["submit"]) / 2
+            and int(found["apply"]) >= 20 * 49 and int(found["submit"]) >= 5 * 49
+            and int(found["returned"]) < int(found["submit"]) / 2
             and 3.0 <= float(found["ratio"]) <= 5.0 and int(found["workers"]) >= 4)
+
+
+def with_progress(text):
+    rest, lines = re.subn(r"^tasks: 20/20 \(100%\), \S+/s, 0:0\d\n", "", text, flags=re.M)
+    return lines == 1 and pool_async(rest)
 
 
 # --- pools
@@ -217,6 +223,7 @@ def check_all(book, way, where):
         check_again(r, "pool_async", pool_async, around=alone)
         check_again(r, "pools", lambda text: text == POOLS, around=alone)
         check_again(r, "concurrent_parallel", concurrent_parallel(affinity, seen, False), around=alone)
+    check_again(r, "pool_async", with_progress, "--progress")
     for example in EXAMPLES:
         r.check(example, lambda text: f"usage: {example} [--start fork|spawn|forkserver]" in text, "--frob", ends_with=2)
 
