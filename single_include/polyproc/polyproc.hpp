@@ -29280,7 +29280,27 @@ struct codec<basic_pool_initializer<Backend>> {
 
 using pool_initializer = basic_pool_initializer<>;
 
-/// For tasks of a pool of processes.
+/// The same for a thread_pool: anything that can be called, with copies of its arguments in each thread.
+class thread_initializer {
+ public:
+  thread_initializer() = default;
+  template <class F, class... Args>
+    requires(!std::is_same_v<std::decay_t<F>, thread_initializer>)
+  thread_initializer(F&& target, Args&&... args)  // NOLINT: without `explicit` for the sake of braces
+      : run_([kept = std::make_tuple(std::forward<F>(target), std::forward<Args>(args)...)] {
+          detail::keep_state([&]() -> decltype(auto) {
+            return std::apply([](auto f, auto... each) -> decltype(auto) { return f(std::move(each)...); }, kept);
+          });
+        }) {}
+
+  explicit operator bool() const noexcept { return static_cast<bool>(run_); }
+  void run() { run_(); }
+
+ private:
+  detail::callback<> run_;
+};
+
+/// For tasks of a pool, of processes or of threads.
 namespace this_worker {
 
 /// 1 to the number of the pool's workers; 0 outside of a task.
@@ -30168,6 +30188,41 @@ class trace_recorder {
 
 namespace polyproc::inline v0_1::detail {
 
+/// When the program ends, the library ends its daemons, the workers of pools that are never destroyed among them: no pool is to
+/// start them anew then, while what it needs for that is being destroyed.
+template <backend Backend>
+class start_gate {
+ public:
+  /// After the first child: handlers run in the reverse order, and this one is to be before the one that ends daemons.
+  static start_gate& get() {
+    static start_gate* const one = [] {
+      (void)child_list<Backend>::get();
+      there() = new start_gate;  // never destroyed
+      Backend::at_fork_child([] { std::construct_at(&there()->lock_); });
+      std::atexit([] {
+        std::scoped_lock hold{there()->lock_};
+        there()->shut_ = true;
+      });
+      return there();
+    }();
+    return *one;
+  }
+  template <class Start>
+  auto pass(Start&& start) {
+    std::scoped_lock hold{lock_};
+    if (shut_) throw start_error("polyproc: no worker is started any more: this program is ending");
+    return start();
+  }
+
+ private:
+  static start_gate*& there() noexcept {
+    static constinit start_gate* one = nullptr;
+    return one;
+  }
+  std::mutex lock_;
+  bool shut_ = false;
+};
+
 template <backend Backend>
 class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
  public:
@@ -30192,6 +30247,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         workers_[i].process = made_worker(i);
         note_start(i);
       }
+      (void)start_gate<Backend>::get();
       manager_ = std::thread([this] { manage(); });
     } catch (...) {
       for (auto& w : workers_) w.process = {};
@@ -31277,7 +31333,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     basic_process<Backend> made;
     std::exception_ptr problem;
     try {
-      made = made_worker(i);
+      made = start_gate<Backend>::get().pass([&] { return made_worker(i); });
     } catch (...) {
       problem = std::current_exception();
     }
@@ -32009,7 +32065,7 @@ struct crew_settings {
   std::string name;
   std::size_t most_waiting = 0;
   std::vector<unsigned> affinity;
-  std::optional<callback<>> initializer;
+  thread_initializer initializer;
   bool trace = false;
 };
 
@@ -32556,7 +32612,8 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     try {
       if (recorder_) recorder_->name_worker(pid_, me.number, called);
       if (!settings_.affinity.empty()) Backend::set_thread_affinity(settings_.affinity);
-      if (settings_.initializer) (*settings_.initializer)();
+      this_threads_worker().number = me.number;
+      if (settings_.initializer) settings_.initializer.run();
     } catch (...) {
       good = false;
       std::scoped_lock hold{lock_};
@@ -32572,6 +32629,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     current_stop_token<Backend>() = basic_stop_token<Backend>(all_asked_, 1, this->shared_from_this());
     serve(me);
     current_stop_token<Backend>() = {};
+    this_threads_worker() = {};
     blocking_observer::of_this_thread() = nullptr;
     member::of_this_thread() = nullptr;
   }
@@ -32974,9 +33032,9 @@ struct thread_pool_options {
   /// How many tasks may wait to begin: submit waits for room, try_submit gives nothing. 0: as many as memory takes. The
   /// pool's own tasks may exceed it by submit and post: they would wait for themselves.
   std::size_t max_waiting = 0;
-  /// Called in each thread before its first task, in several at once; spare threads too. What it lets out is thrown by the
-  /// constructor.
-  std::optional<detail::callback<>> initializer = {};
+  /// What each thread runs before its first task, several at once; spare threads too: {function, arguments...}. What it returns,
+  /// if anything, is the thread's state: this_worker::state<T>(). What it lets out is thrown by the constructor.
+  thread_initializer initializer = {};
   /// The numbers of the processors that the threads may use; empty: all. std::errc::not_supported where the system has no
   /// such thing.
   std::vector<unsigned> affinity = {};
