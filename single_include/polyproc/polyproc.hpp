@@ -13513,7 +13513,8 @@ using fifo = basic_fifo<>;
 
 // ---- polyproc/channel/one_piece.hpp
 
-/// Large values that lie in memory as they go into a message: they are copied once on their way in, to where they will be read.
+/// Large values that lie in memory as they go into a message: they are copied once on their way in, to where they will be
+/// read.
 
 // ---- polyproc/channel/queue_core.hpp
 
@@ -14836,6 +14837,16 @@ namespace polyproc::inline v0_1::detail {
 template <class Backend>
 inline constexpr std::uint32_t favourite_after = 32;
 
+/// Where a favourite in this process was dismissed by another process, and then another thread of this one has the lock, it
+/// is the other process that orders the two: the thread sanitizer, which looks at one process, is told what it cannot see.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool is_thread_sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool is_thread_sanitized = __has_feature(thread_sanitizer);
+#else
+inline constexpr bool is_thread_sanitized = false;
+#endif
+
 template <sync_backend Backend, class Waiting = waiting::adaptive>
 class biased_lock {
   template <class T>
@@ -14881,6 +14892,9 @@ class biased_lock {
   lock_outcome lock_until(time_point deadline) noexcept {
     auto const outcome = lock_.lock_until(deadline);
     if (outcome == lock_outcome::not_locked || outcome == lock_outcome::already_mine) return outcome;
+    if constexpr (is_thread_sanitized) {
+      for (auto const& s : seats_) (void)s.busy.load(std::memory_order_acquire);
+    }
     auto const current = current_.load(std::memory_order_relaxed);
     if (current == 0) return outcome;
     auto& its = seats_[current - 1];
@@ -15105,8 +15119,8 @@ struct queue_favourite {
     return {static_cast<std::size_t>(n), !inside.leave()};
   }
 
-  /// each(row) copies messages: all of those that are taken, row by row. With `Size` only messages of so many bytes are taken.
-  /// `taken` and `known_puts` may be null.
+  /// each(row) copies messages: all of those that are taken, row by row. With `Size` only messages of so many bytes are
+  /// taken. `taken` and `known_puts` may be null.
   template <std::size_t Size, class ChunkAt, class Each, class Count>
   [[gnu::always_inline]] static outcome get(header& h, ChunkAt&& chunk_at, std::size_t most, Each&& each, Count* taken,
                      std::atomic<std::uint64_t>* known_puts) {
@@ -15565,7 +15579,8 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of put_lock.
   template <class Alone, class Quickly, class Locked>
-  [[gnu::noinline]] queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly,
+                                               Locked&& locked) {
     pace<Backend> looking{idle_recheck};
     for (;;) {
       if (quickly()) return queue_status::success;
@@ -15644,10 +15659,11 @@ class queue_core {
   /// system must find and clear; so who is far ahead of those who get lets them come nearer, for no longer than the clearing
   /// would take. If nothing was taken in that time, nobody waits again before something is.
   void give_way(std::size_t size) noexcept {
+    if constexpr (lingering<Backend> == 0) return;
     constexpr std::uint64_t ahead = 8;
     auto const there = waiting();
     auto const taken = head_->head.load();
-    if (lingering<Backend> == 0 || there < ahead || head_->idle_at.load(std::memory_order_relaxed) == taken) return;
+    if (there < ahead || head_->idle_at.load(std::memory_order_relaxed) == taken) return;
     auto const until = Backend::now() + std::chrono::nanoseconds(std::min<std::size_t>(size, 1 << 22) / 4);
     while (waiting() > there - 2 && Backend::now() < until) Backend::yield();
     if (head_->head.load() == taken) head_->idle_at.store(taken, std::memory_order_relaxed);
@@ -15802,7 +15818,8 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of get_lock.
   template <class Alone, class Quickly, class Locked>
-  [[gnu::noinline]] queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly,
+                                                Locked&& locked) {
     pace<Backend> looking{first_look};
     for (unsigned round = 0;; ++round) {
       if (quickly()) return queue_status::success;
@@ -16773,14 +16790,17 @@ class gets_from_queue {
       }
       auto const before = to.size();
       to.resize(before + row.count);
-      for (std::size_t i = 0; i < row.count; ++i) std::memcpy(static_cast<void*>(to.data() + before + i), row.at(i), sizeof(T));
+      for (std::size_t i = 0; i < row.count; ++i)
+        std::memcpy(static_cast<void*>(to.data() + before + i), row.at(i), sizeof(T));
     }
   };
 
   T take(time_point deadline, bool wait) const {
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
       T got{};
-      auto const keep = [&](message_row<std::byte const> row) { std::memcpy(static_cast<void*>(&got), row.first, sizeof(T)); };
+      auto const keep = [&](message_row<std::byte const> row) {
+        std::memcpy(static_cast<void*>(&got), row.first, sizeof(T));
+      };
       if (queue().core().template get_as_favourite<sizeof(T)>(1, keep) != 0) return got;
     }
     message_buffer message;
@@ -20158,7 +20178,8 @@ class pipe_half {
         if (room && !spent) q.abandon(room->block);
       }
     } r{core(), {}};
-    r.room = room_for_elements<element>::reserve(r.q, value.size(), owner_, wait ? deadline : Backend::now() + holder_recheck);
+    auto const until = wait ? deadline : Backend::now() + holder_recheck;
+    r.room = room_for_elements<element>::reserve(r.q, value.size(), owner_, until);
     if (!r.room) return wait ? queue_status::timeout : queue_status::full;
     std::memcpy(r.room->elements.data(), value.data(), r.room->elements.size_bytes());
     auto const status = r.q.put_block(r.room->block, r.room->skip, r.room->bytes(), deadline, wait, other_is_gone{this});
@@ -29259,7 +29280,27 @@ struct codec<basic_pool_initializer<Backend>> {
 
 using pool_initializer = basic_pool_initializer<>;
 
-/// For tasks of a pool of processes.
+/// The same for a thread_pool: anything that can be called, with copies of its arguments in each thread.
+class thread_initializer {
+ public:
+  thread_initializer() = default;
+  template <class F, class... Args>
+    requires(!std::is_same_v<std::decay_t<F>, thread_initializer>)
+  thread_initializer(F&& target, Args&&... args)  // NOLINT: without `explicit` for the sake of braces
+      : run_([kept = std::make_tuple(std::forward<F>(target), std::forward<Args>(args)...)] {
+          detail::keep_state([&]() -> decltype(auto) {
+            return std::apply([](auto f, auto... each) -> decltype(auto) { return f(std::move(each)...); }, kept);
+          });
+        }) {}
+
+  explicit operator bool() const noexcept { return static_cast<bool>(run_); }
+  void run() { run_(); }
+
+ private:
+  detail::callback<> run_;
+};
+
+/// For tasks of a pool, of processes or of threads.
 namespace this_worker {
 
 /// 1 to the number of the pool's workers; 0 outside of a task.
@@ -30147,6 +30188,41 @@ class trace_recorder {
 
 namespace polyproc::inline v0_1::detail {
 
+/// When the program ends, the library ends its daemons, the workers of pools that are never destroyed among them: no pool is to
+/// start them anew then, while what it needs for that is being destroyed.
+template <backend Backend>
+class start_gate {
+ public:
+  /// After the first child: handlers run in the reverse order, and this one is to be before the one that ends daemons.
+  static start_gate& get() {
+    static start_gate* const one = [] {
+      (void)child_list<Backend>::get();
+      there() = new start_gate;  // never destroyed
+      Backend::at_fork_child([] { std::construct_at(&there()->lock_); });
+      std::atexit([] {
+        std::scoped_lock hold{there()->lock_};
+        there()->shut_ = true;
+      });
+      return there();
+    }();
+    return *one;
+  }
+  template <class Start>
+  auto pass(Start&& start) {
+    std::scoped_lock hold{lock_};
+    if (shut_) throw start_error("polyproc: no worker is started any more: this program is ending");
+    return start();
+  }
+
+ private:
+  static start_gate*& there() noexcept {
+    static constinit start_gate* one = nullptr;
+    return one;
+  }
+  std::mutex lock_;
+  bool shut_ = false;
+};
+
 template <backend Backend>
 class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
  public:
@@ -30171,6 +30247,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         workers_[i].process = made_worker(i);
         note_start(i);
       }
+      (void)start_gate<Backend>::get();
       manager_ = std::thread([this] { manage(); });
     } catch (...) {
       for (auto& w : workers_) w.process = {};
@@ -31256,7 +31333,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     basic_process<Backend> made;
     std::exception_ptr problem;
     try {
-      made = made_worker(i);
+      made = start_gate<Backend>::get().pass([&] { return made_worker(i); });
     } catch (...) {
       problem = std::current_exception();
     }
@@ -31988,7 +32065,7 @@ struct crew_settings {
   std::string name;
   std::size_t most_waiting = 0;
   std::vector<unsigned> affinity;
-  std::optional<callback<>> initializer;
+  thread_initializer initializer;
   bool trace = false;
 };
 
@@ -32535,7 +32612,8 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     try {
       if (recorder_) recorder_->name_worker(pid_, me.number, called);
       if (!settings_.affinity.empty()) Backend::set_thread_affinity(settings_.affinity);
-      if (settings_.initializer) (*settings_.initializer)();
+      this_threads_worker().number = me.number;
+      if (settings_.initializer) settings_.initializer.run();
     } catch (...) {
       good = false;
       std::scoped_lock hold{lock_};
@@ -32551,6 +32629,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     current_stop_token<Backend>() = basic_stop_token<Backend>(all_asked_, 1, this->shared_from_this());
     serve(me);
     current_stop_token<Backend>() = {};
+    this_threads_worker() = {};
     blocking_observer::of_this_thread() = nullptr;
     member::of_this_thread() = nullptr;
   }
@@ -32953,9 +33032,9 @@ struct thread_pool_options {
   /// How many tasks may wait to begin: submit waits for room, try_submit gives nothing. 0: as many as memory takes. The
   /// pool's own tasks may exceed it by submit and post: they would wait for themselves.
   std::size_t max_waiting = 0;
-  /// Called in each thread before its first task, in several at once; spare threads too. What it lets out is thrown by the
-  /// constructor.
-  std::optional<detail::callback<>> initializer = {};
+  /// What each thread runs before its first task, several at once; spare threads too: {function, arguments...}. What it returns,
+  /// if anything, is the thread's state: this_worker::state<T>(). What it lets out is thrown by the constructor.
+  thread_initializer initializer = {};
   /// The numbers of the processors that the threads may use; empty: all. std::errc::not_supported where the system has no
   /// such thing.
   std::vector<unsigned> affinity = {};

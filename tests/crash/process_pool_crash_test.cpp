@@ -94,7 +94,7 @@ void sweep(char const* what, double share, bool repeats, Submit submit, Good goo
   }
   auto const before = polyproc::detail::arena<polyproc::native_backend>::used_bytes();
   std::size_t points = 0, values = 0, lost = 0, astray = 0;
-  while (std::chrono::steady_clock::now() < end) {
+  while (points < 10 || std::chrono::steady_clock::now() < end) {
     auto const pid = sleeping_worker(pool, last);
     // Every part of the way, the ends of it above all.
     auto const n = random() % 4 == 0 ? random() % std::min<std::size_t>(way, 300) : random() % (way + 1);

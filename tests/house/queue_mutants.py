@@ -2,8 +2,9 @@
 """The model's scenarios see what they are meant to see: queues, and locks with favourites, with one line wrong each are looked
 at, and all are caught.
 
-Each mutant is the text of channel/queue_core.hpp and channel/queue_favourite.hpp, or of sync/biased_lock.hpp, with a few words
-replaced, under a name of its own; all are compiled into one program. A replacement whose text is not there any more is an error: adapt it.
+Each mutant is the text of channel/queue_core.hpp and channel/queue_favourite.hpp, or of sync/biased_lock.hpp, with a few
+words replaced, under a name of its own; all are compiled into one program. A replacement whose text is not there any more is
+an error: adapt it.
 """
 import os
 import re

@@ -1,4 +1,5 @@
-/// Large values that lie in memory as they go into a message: they are copied once on their way in, to where they will be read.
+/// Large values that lie in memory as they go into a message: they are copied once on their way in, to where they will be
+/// read.
 #pragma once
 
 #include <polyproc/channel/queue_core.hpp>

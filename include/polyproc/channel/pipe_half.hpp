@@ -118,7 +118,8 @@ class pipe_half {
         if (room && !spent) q.abandon(room->block);
       }
     } r{core(), {}};
-    r.room = room_for_elements<element>::reserve(r.q, value.size(), owner_, wait ? deadline : Backend::now() + holder_recheck);
+    auto const until = wait ? deadline : Backend::now() + holder_recheck;
+    r.room = room_for_elements<element>::reserve(r.q, value.size(), owner_, until);
     if (!r.room) return wait ? queue_status::timeout : queue_status::full;
     std::memcpy(r.room->elements.data(), value.data(), r.room->elements.size_bytes());
     auto const status = r.q.put_block(r.room->block, r.room->skip, r.room->bytes(), deadline, wait, other_is_gone{this});

@@ -429,7 +429,8 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of put_lock.
   template <class Alone, class Quickly, class Locked>
-  [[gnu::noinline]] queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly,
+                                               Locked&& locked) {
     pace<Backend> looking{idle_recheck};
     for (;;) {
       if (quickly()) return queue_status::success;
@@ -508,10 +509,11 @@ class queue_core {
   /// system must find and clear; so who is far ahead of those who get lets them come nearer, for no longer than the clearing
   /// would take. If nothing was taken in that time, nobody waits again before something is.
   void give_way(std::size_t size) noexcept {
+    if constexpr (lingering<Backend> == 0) return;
     constexpr std::uint64_t ahead = 8;
     auto const there = waiting();
     auto const taken = head_->head.load();
-    if (lingering<Backend> == 0 || there < ahead || head_->idle_at.load(std::memory_order_relaxed) == taken) return;
+    if (there < ahead || head_->idle_at.load(std::memory_order_relaxed) == taken) return;
     auto const until = Backend::now() + std::chrono::nanoseconds(std::min<std::size_t>(size, 1 << 22) / 4);
     while (waiting() > there - 2 && Backend::now() < until) Backend::yield();
     if (head_->head.load() == taken) head_->idle_at.store(taken, std::memory_order_relaxed);
@@ -666,7 +668,8 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of get_lock.
   template <class Alone, class Quickly, class Locked>
-  [[gnu::noinline]] queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly,
+                                                Locked&& locked) {
     pace<Backend> looking{first_look};
     for (unsigned round = 0;; ++round) {
       if (quickly()) return queue_status::success;

@@ -538,14 +538,17 @@ class gets_from_queue {
       }
       auto const before = to.size();
       to.resize(before + row.count);
-      for (std::size_t i = 0; i < row.count; ++i) std::memcpy(static_cast<void*>(to.data() + before + i), row.at(i), sizeof(T));
+      for (std::size_t i = 0; i < row.count; ++i)
+        std::memcpy(static_cast<void*>(to.data() + before + i), row.at(i), sizeof(T));
     }
   };
 
   T take(time_point deadline, bool wait) const {
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
       T got{};
-      auto const keep = [&](message_row<std::byte const> row) { std::memcpy(static_cast<void*>(&got), row.first, sizeof(T)); };
+      auto const keep = [&](message_row<std::byte const> row) {
+        std::memcpy(static_cast<void*>(&got), row.first, sizeof(T));
+      };
       if (queue().core().template get_as_favourite<sizeof(T)>(1, keep) != 0) return got;
     }
     message_buffer message;

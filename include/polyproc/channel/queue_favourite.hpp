@@ -49,8 +49,8 @@ struct queue_favourite {
     return {static_cast<std::size_t>(n), !inside.leave()};
   }
 
-  /// each(row) copies messages: all of those that are taken, row by row. With `Size` only messages of so many bytes are taken.
-  /// `taken` and `known_puts` may be null.
+  /// each(row) copies messages: all of those that are taken, row by row. With `Size` only messages of so many bytes are
+  /// taken. `taken` and `known_puts` may be null.
   template <std::size_t Size, class ChunkAt, class Each, class Count>
   [[gnu::always_inline]] static outcome get(header& h, ChunkAt&& chunk_at, std::size_t most, Each&& each, Count* taken,
                      std::atomic<std::uint64_t>* known_puts) {

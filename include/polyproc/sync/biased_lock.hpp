@@ -34,6 +34,16 @@ namespace polyproc::inline v0_1::detail {
 template <class Backend>
 inline constexpr std::uint32_t favourite_after = 32;
 
+/// Where a favourite in this process was dismissed by another process, and then another thread of this one has the lock, it
+/// is the other process that orders the two: the thread sanitizer, which looks at one process, is told what it cannot see.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool is_thread_sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool is_thread_sanitized = __has_feature(thread_sanitizer);
+#else
+inline constexpr bool is_thread_sanitized = false;
+#endif
+
 template <sync_backend Backend, class Waiting = waiting::adaptive>
 class biased_lock {
   template <class T>
@@ -79,6 +89,9 @@ class biased_lock {
   lock_outcome lock_until(time_point deadline) noexcept {
     auto const outcome = lock_.lock_until(deadline);
     if (outcome == lock_outcome::not_locked || outcome == lock_outcome::already_mine) return outcome;
+    if constexpr (is_thread_sanitized) {
+      for (auto const& s : seats_) (void)s.busy.load(std::memory_order_acquire);
+    }
     auto const current = current_.load(std::memory_order_relaxed);
     if (current == 0) return outcome;
     auto& its = seats_[current - 1];

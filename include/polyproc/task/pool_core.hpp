@@ -29,6 +29,41 @@
 
 namespace polyproc::inline v0_1::detail {
 
+/// When the program ends, the library ends its daemons, the workers of pools that are never destroyed among them: no pool is to
+/// start them anew then, while what it needs for that is being destroyed.
+template <backend Backend>
+class start_gate {
+ public:
+  /// After the first child: handlers run in the reverse order, and this one is to be before the one that ends daemons.
+  static start_gate& get() {
+    static start_gate* const one = [] {
+      (void)child_list<Backend>::get();
+      there() = new start_gate;  // never destroyed
+      Backend::at_fork_child([] { std::construct_at(&there()->lock_); });
+      std::atexit([] {
+        std::scoped_lock hold{there()->lock_};
+        there()->shut_ = true;
+      });
+      return there();
+    }();
+    return *one;
+  }
+  template <class Start>
+  auto pass(Start&& start) {
+    std::scoped_lock hold{lock_};
+    if (shut_) throw start_error("polyproc: no worker is started any more: this program is ending");
+    return start();
+  }
+
+ private:
+  static start_gate*& there() noexcept {
+    static constinit start_gate* one = nullptr;
+    return one;
+  }
+  std::mutex lock_;
+  bool shut_ = false;
+};
+
 template <backend Backend>
 class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
  public:
@@ -53,6 +88,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         workers_[i].process = made_worker(i);
         note_start(i);
       }
+      (void)start_gate<Backend>::get();
       manager_ = std::thread([this] { manage(); });
     } catch (...) {
       for (auto& w : workers_) w.process = {};
@@ -1138,7 +1174,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     basic_process<Backend> made;
     std::exception_ptr problem;
     try {
-      made = made_worker(i);
+      made = start_gate<Backend>::get().pass([&] { return made_worker(i); });
     } catch (...) {
       problem = std::current_exception();
     }
