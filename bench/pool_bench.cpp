@@ -1,6 +1,7 @@
 // An empty task: one at a time, and many at once; in pools of processes and of threads. std::async is the peer that everybody
 // has; it starts a thread a task. The other peers take part where they are found (see CMakeLists.txt).
 
+#include "limit/bare_pool.hpp"
 #include "peers/python_pools.hpp"
 #include "peers/std_async.hpp"
 #if defined(BENCH_HAS_TBB)
@@ -19,12 +20,15 @@
 
 #include <benchmark/benchmark.h>
 
+#include <cstring>
 #include <future>
+
+#include <sys/resource.h>
 
 namespace {
 
 int same(int x) { return x; }
-constexpr int many = 10000;
+constexpr int many = 100000;
 
 void ours_apply(benchmark::State& state) {
   polyproc::process_pool pool(2);
@@ -48,6 +52,159 @@ void ours_map(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(pool.map(same, in));
   state.SetItemsProcessed(std::int64_t{1000000} * state.iterations());
 }
+// --- What is left on the table: bare processes and bare memory.
+
+void bare_apply(benchmark::State& state) {
+  bare_pool pool(2);
+  for (auto _ : state) benchmark::DoNotOptimize(pool.get(pool.submit(same, 1)));
+}
+void bare_submit(benchmark::State& state) {
+  bare_pool pool(2);
+  for (auto _ : state) {
+    std::uint64_t submitted = 0, collected = 0, first = 0;
+    while (collected < many) {
+      while (submitted < many && submitted - collected < bare_pool::size) {
+        auto const number = pool.submit(same, 1);
+        if (submitted++ == 0) first = number;
+      }
+      do benchmark::DoNotOptimize(pool.get(first + collected++));
+      while (collected < submitted && pool.ready(first + collected));
+    }
+  }
+  state.SetItemsProcessed(std::int64_t{many} * state.iterations());
+}
+void bare_map(benchmark::State& state) {
+  std::vector<int> const in(1000000, 1);
+  for (auto _ : state) {
+    auto out = in;
+    benchmark::DoNotOptimize(out.data());
+  }
+  state.SetItemsProcessed(std::int64_t{1000000} * state.iterations());
+}
+
+// --- 64 MiB to a worker that reads all of it, and back.
+
+constexpr std::size_t much = std::size_t{64} << 20;
+using bytes = std::vector<std::uint8_t>;
+
+std::uint64_t read_all(std::uint8_t const* from) {
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < much; ++i) sum += from[i];
+  return sum;
+}
+bytes there_and_back(bytes all) {
+  all[0] = static_cast<std::uint8_t>(read_all(all.data()));
+  return all;
+}
+std::uint64_t in_place(polyproc::shared_array<std::uint8_t> all) { return read_all(all.data()); }
+
+void ours_by_value(benchmark::State& state) {
+  polyproc::process_pool pool(1);
+  bytes const in(much, 1);
+  for (auto _ : state) benchmark::DoNotOptimize(pool.apply(there_and_back, in).data());
+}
+void ours_shared(benchmark::State& state) {
+  polyproc::process_pool pool(1);
+  polyproc::shared_array<std::uint8_t> const all(much);
+  std::memset(all.data(), 1, much);
+  for (auto _ : state) benchmark::DoNotOptimize(pool.apply(in_place, all));
+}
+/// Of a worker made by fork, which is told by a word and sleeps with sched_yield.
+void with_bare_worker(benchmark::State& state, bool copied) {
+  struct common {
+    std::atomic<int> turn{0};
+    alignas(64) std::uint8_t room[much];
+  };
+  auto* const memory = ::mmap(nullptr, sizeof(common), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  auto& shared = *new (memory) common;
+  auto const worker = ::fork();
+  if (worker == 0) {
+    for (;;) {
+      while (shared.turn.load() != 1) ::sched_yield();
+      if (copied) {
+        bytes mine(shared.room, shared.room + much);
+        mine[0] = static_cast<std::uint8_t>(read_all(mine.data()));
+        std::memcpy(shared.room, mine.data(), much);
+      } else {
+        shared.room[0] = static_cast<std::uint8_t>(read_all(shared.room));
+      }
+      shared.turn.store(2);
+    }
+  }
+  bytes const in(much, 1);
+  std::memcpy(shared.room, in.data(), much);
+  for (auto _ : state) {
+    if (copied) std::memcpy(shared.room, in.data(), much);
+    shared.turn.store(1);
+    while (shared.turn.load() != 2) ::sched_yield();
+    if (copied) {
+      bytes const out(shared.room, shared.room + much);
+      benchmark::DoNotOptimize(out.data());
+    }
+  }
+  ::kill(worker, SIGKILL);
+  int status = 0;
+  (void)::waitpid(worker, &status, 0);
+  ::munmap(memory, sizeof(common));
+}
+
+// --- Work that takes a processor each: two workers against two forked processes that do half of it each.
+
+int busy(int rounds) {
+  unsigned x = 1;
+  for (int i = 0; i < rounds * 1000; ++i) x = x * 1664525U + 1013904223U;
+  return static_cast<int>(x >> 8);
+}
+constexpr int pieces = 64;
+constexpr int rounds = 2000;
+
+void ours_busy(benchmark::State& state) {
+  polyproc::process_pool pool(2);
+  std::vector<int> const in(pieces, rounds);
+  for (auto _ : state) benchmark::DoNotOptimize(pool.map(busy, in, {.chunk = 1}));
+}
+void bare_busy(benchmark::State& state) {
+  for (auto _ : state) {
+    auto const half = [] {
+      for (int i = 0; i < pieces / 2; ++i) benchmark::DoNotOptimize(busy(rounds));
+    };
+    auto const child = ::fork();
+    if (child == 0) {
+      half();
+      ::_exit(0);
+    }
+    half();
+    int status = 0;
+    (void)::waitpid(child, &status, 0);
+  }
+}
+
+/// What an idle pool of four costs: seconds of processor time for each second, its own process and its workers together.
+void idle(benchmark::State& state) {
+  auto const used = [](long pid) {
+    for (auto const& row : polyproc::process_tree(pid))
+      if (row.pid == pid && row.cpu_time) return std::chrono::duration<double>(*row.cpu_time).count();
+    return 0.0;
+  };
+  for (auto _ : state) {
+    polyproc::process_pool pool(4);
+    (void)pool.apply(same, 1);
+    std::this_thread::sleep_for(std::chrono::milliseconds{500});
+    auto const all = [&] {
+      double sum = 0;
+      for (auto const pid : pool.worker_pids()) sum += used(pid);
+      rusage own{};
+      ::getrusage(RUSAGE_SELF, &own);
+      auto const seconds = [](timeval t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
+      return sum + seconds(own.ru_utime) + seconds(own.ru_stime);
+    };
+    auto const before = all();
+    auto const looked = all() - before;  // what looking costs itself
+    std::this_thread::sleep_for(std::chrono::seconds{3});
+    state.counters["processor_percent"] = 100 * std::max(0.0, all() - before - 2 * looked) / 3;
+  }
+}
+
 void spawn_and_join(benchmark::State& state) {
   for (auto _ : state) {
     auto p = polyproc::launch([] {});
@@ -179,6 +336,16 @@ void add_python() {
 
 }  // namespace
 
+BENCHMARK(bare_apply)->Name("task_one_at_a_time/limit_bare_pool")->UseRealTime();
+BENCHMARK(bare_submit)->Name("task_many_at_once/limit_bare_pool")->UseRealTime();
+BENCHMARK(bare_map)->Name("task_map_1M/limit_copy")->UseRealTime();
+BENCHMARK_CAPTURE(with_bare_worker, copied, true)->Name("task_64MiB_by_value/limit_one_copy_each_way")->UseRealTime();
+BENCHMARK(ours_by_value)->Name("task_64MiB_by_value/polyproc_process_pool")->UseRealTime();
+BENCHMARK_CAPTURE(with_bare_worker, in_place, false)->Name("task_64MiB_shared/limit_in_place")->UseRealTime();
+BENCHMARK(ours_shared)->Name("task_64MiB_shared/polyproc_process_pool")->UseRealTime();
+BENCHMARK(bare_busy)->Name("task_two_processors/limit_two_forks")->UseRealTime();
+BENCHMARK(ours_busy)->Name("task_two_processors/polyproc_process_pool")->UseRealTime();
+BENCHMARK(idle)->Name("task_idle_pool/polyproc_process_pool")->UseRealTime()->Iterations(1);
 BENCHMARK(ours_apply)->Name("task_one_at_a_time/polyproc_process_pool")->UseRealTime();
 BENCHMARK(async_apply)->Name("task_one_at_a_time/std_async")->UseRealTime();
 BENCHMARK(ours_submit)->Name("task_many_at_once/polyproc_process_pool")->UseRealTime();

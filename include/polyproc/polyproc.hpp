@@ -40,6 +40,7 @@
 #include <polyproc/task/future.hpp>
 #include <polyproc/task/process_group.hpp>
 #include <polyproc/task/process_pool.hpp>
+#include <polyproc/task/progress.hpp>
 #include <polyproc/task/thread_pool.hpp>
 #include <polyproc/version.hpp>
 #include <polyproc/wire/callable.hpp>

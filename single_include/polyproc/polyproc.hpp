@@ -537,11 +537,16 @@ concept backend = memory_backend<B> && stream_backend<B> && requires(typename B:
   // The calling thread is the library's own: signals of the program are not for it, and it has a name for debuggers (cut
   // at 15 characters; may do nothing).
   { B::begin_own_thread(text) } noexcept;
+  // Of the calling thread: a name for debuggers (cut at 15 characters; may do nothing); the processors that it may use, as
+  // for set_affinity.
+  { B::name_thread(text) } noexcept;
+  { B::set_thread_affinity(processors) };
 
   // --- Odds and ends.
   { B::random(out) };                                                          // cryptographic; throws std::system_error
   { B::environment(text) } -> std::same_as<std::optional<std::string>>;        // UTF-8
   { B::write_stderr(std::string_view{}) } noexcept;                            // in one piece
+  { B::stderr_is_terminal() } noexcept -> std::same_as<bool>;                  // where a line can be written over
 };
 
 /// A backend that also has fork.
@@ -1345,6 +1350,13 @@ struct unix_common {
       [[maybe_unused]] auto const ignored = ::write(2, text.data(), text.size());
     }
     errno = saved;
+  }
+
+  static bool stderr_is_terminal() noexcept {
+    int const saved = errno;
+    bool const is = ::isatty(2) == 1;
+    errno = saved;
+    return is;
   }
 
   static void check_directory(std::string const& path) {
@@ -3660,6 +3672,7 @@ __declspec(dllimport) int __stdcall CloseHandle(handle_type);
 __declspec(dllimport) int __stdcall DuplicateHandle(handle_type, handle_type, handle_type, handle_type*, dword, int,
                                                     dword);
 __declspec(dllimport) int __stdcall SetHandleInformation(handle_type, dword, dword);
+__declspec(dllimport) int __stdcall GetConsoleMode(handle_type, dword*);
 __declspec(dllimport) dword __stdcall GetFileType(handle_type);
 __declspec(dllimport) handle_type __stdcall GetStdHandle(dword);
 
@@ -3687,6 +3700,7 @@ __declspec(dllimport) int __stdcall UpdateProcThreadAttribute(_PROC_THREAD_ATTRI
 __declspec(dllimport) void __stdcall DeleteProcThreadAttributeList(_PROC_THREAD_ATTRIBUTE_LIST*);
 __declspec(dllimport) int __stdcall GetProcessAffinityMask(handle_type, ulong_ptr*, ulong_ptr*);
 __declspec(dllimport) int __stdcall SetProcessAffinityMask(handle_type, ulong_ptr);
+__declspec(dllimport) ulong_ptr __stdcall SetThreadAffinityMask(handle_type, ulong_ptr);
 __declspec(dllimport) dword __stdcall GetPriorityClass(handle_type);
 __declspec(dllimport) int __stdcall SetPriorityClass(handle_type, dword);
 __declspec(dllimport) int __stdcall SetConsoleCtrlHandler(int(__stdcall*)(dword), int);
@@ -7478,7 +7492,11 @@ struct surroundings {
     return all;
   }
 
-  static void begin_own_thread(char const* text) noexcept {
+  static void set_thread_affinity(std::vector<unsigned> const& processors) {
+    if (SetThreadAffinityMask(GetCurrentThread(), affinity_mask(processors)) == 0) throw_last("SetThreadAffinityMask");
+  }
+  static void begin_own_thread(char const* text) noexcept { name_thread(text); }
+  static void name_thread(char const* text) noexcept {
     using describe_function = long(__stdcall*)(handle_type, wchar_t const*);
     auto* describe = kernel<describe_function>("SetThreadDescription");
     if (describe == nullptr) describe = lookup<describe_function>(L"kernelbase.dll", "SetThreadDescription");
@@ -7496,6 +7514,13 @@ struct surroundings {
     auto const before = GetLastError();
     WriteFile(GetStdHandle(std_error), text.data(), static_cast<dword>(text.size()), &put, nullptr);
     SetLastError(before);
+  }
+  static bool stderr_is_terminal() noexcept {
+    dword mode = 0;
+    auto const before = GetLastError();
+    bool const is = GetConsoleMode(GetStdHandle(std_error), &mode) != 0;
+    SetLastError(before);
+    return is;
   }
 
  private:
@@ -8649,6 +8674,8 @@ struct posix_backend : detail::unix_server<posix_backend>, detail::whole_fences 
   static void set_affinity(std::vector<unsigned> const& numbers) { check_affinity(numbers); }
   /// There is no portable call for a name.
   static void begin_own_thread(char const*) noexcept { hold_all_signals(); }
+  static void name_thread(char const*) noexcept {}
+  static void set_thread_affinity(std::vector<unsigned> const& numbers) { check_affinity(numbers); }
 
   // --- code
 
@@ -10007,11 +10034,7 @@ struct linux_backend : detail::unix_server<linux_backend>, detail::linux_fences 
   // that number later was started later.
 
   static std::uint64_t self() noexcept {
-    if (self_ == 0) {
-      watch_forks();
-      auto const tid = static_cast<std::uint64_t>(::syscall(SYS_gettid));
-      self_ = number_at(start_time("/proc/thread-self/stat"), tid);
-    }
+    if (self_ == 0) find_self();
     return self_;
   }
 
@@ -10349,8 +10372,11 @@ struct linux_backend : detail::unix_server<linux_backend>, detail::linux_fences 
   }
   static void begin_own_thread(char const* called) noexcept {
     hold_all_signals();
-    ::prctl(PR_SET_NAME, called);  // which takes the first 15 characters
+    name_thread(called);
   }
+  static void name_thread(char const* called) noexcept { ::prctl(PR_SET_NAME, called); }  // takes the first 15 characters
+  /// The system keeps it for each thread: a process's is that of its first one, which others get when they begin.
+  static void set_thread_affinity(std::vector<unsigned> const& numbers) { set_affinity(numbers); }
 
   /// Whether this process has no thread but the calling one.
   static bool is_only_thread() noexcept { return start_time("/proc/self/stat").threads == 1; }
@@ -10487,6 +10513,12 @@ struct linux_backend : detail::unix_server<linux_backend>, detail::linux_fences 
     return found;
   }
 
+  /// Once for each thread, so not where self() is used.
+  [[gnu::noinline]] static void find_self() noexcept {
+    watch_forks();
+    auto const tid = static_cast<std::uint64_t>(::syscall(SYS_gettid));
+    self_ = number_at(start_time("/proc/thread-self/stat"), tid);
+  }
   /// The number with its ticks: those of its start, or of now.
   static std::uint64_t number_at(stat_line const& start, std::uint64_t number) noexcept {
     if (start.read) return (start.ticks << tid_bits | number) & ticks_mask;
@@ -11077,6 +11109,29 @@ class timeout_error : public error {
   using error::error;
 };
 
+/// A task ran for longer than its time limit, or had not ended at its deadline. It is not running any more.
+class time_limit_exceeded : public timeout_error {
+ public:
+  time_limit_exceeded() : timeout_error("polyproc: the task was ended: it ran for longer than its time limit") {}
+  using timeout_error::timeout_error;
+};
+
+/// A task was given up before it ran to its end: it was cancelled, or its pool was terminated or destroyed.
+class task_cancelled : public error {
+ public:
+  task_cancelled() : error("polyproc: the task was cancelled: its pool was terminated before the task had ended") {}
+  using error::error;
+};
+
+/// A promise was destroyed before it was given a value or an exception.
+class broken_promise : public error {
+ public:
+  broken_promise()
+      : error("polyproc: nobody will complete this future: its promise was destroyed before it was given a value or an "
+              "exception") {}
+  using error::error;
+};
+
 /// A lock's holder ended while it held it; see mutex::recover.
 class owner_died : public error {
  public:
@@ -11155,6 +11210,24 @@ class worker_lost : public error {
   int code_;
 };
 
+/// A member of a process_group failed. What it threw, if it threw something, is nested in this.
+class group_failure : public error {
+ public:
+  /// `code` as process::exit_code.
+  group_failure(std::string const& what, std::size_t index, long pid, int code)
+      : error(what), index_(index), pid_(pid), code_(code) {}
+  /// Which member, from 0.
+  [[nodiscard]] std::size_t index() const noexcept { return index_; }
+  [[nodiscard]] long pid() const noexcept { return pid_; }
+  /// 0 when it threw an exception.
+  [[nodiscard]] int exit_code() const noexcept { return code_; }
+
+ private:
+  std::size_t index_;
+  long pid_;
+  int code_;
+};
+
 /// An exception of a type that cannot be made here was thrown in another process.
 class remote_error : public error {
  public:
@@ -11170,9 +11243,83 @@ class remote_error : public error {
 
 #include <bit>
 #include <cstring>
+#include <memory>
 #include <type_traits>
 
 namespace polyproc::inline v0_1 {
+
+/// Where many bytes are to be written to, so that they need not be copied there afterwards.
+class large_memory {
+ public:
+  virtual std::byte* get(std::size_t size) = 0;  // or throws std::bad_alloc
+  virtual void give_back(std::byte* memory) noexcept = 0;
+
+ protected:
+  ~large_memory() = default;
+};
+
+/// Bytes that grow at their end. What std::vector does besides (it must take any element and any iterator) costs more than
+/// most of what is written here.
+class byte_buffer {
+ public:
+  byte_buffer() = default;
+  byte_buffer(byte_buffer const&) = delete;
+  byte_buffer& operator=(byte_buffer const&) = delete;
+  ~byte_buffer() { drop(); }
+
+  void append(std::byte const* from, std::size_t count) {
+    if (count > capacity_ - size_) grow(count);
+    if (count != 0) std::memcpy(data_ + size_, from, count);
+    size_ += count;
+  }
+  /// From so many bytes on memory comes from there.
+  void use_for_many(large_memory* where, std::size_t many) noexcept {
+    where_ = where;
+    many_ = many;
+  }
+  /// The bytes, if they lie there; the caller's from now on. Else nullptr.
+  [[nodiscard]] std::byte* take_many() noexcept {
+    if (!there_) return nullptr;
+    size_ = capacity_ = 0;
+    there_ = false;
+    return std::exchange(data_, nullptr);
+  }
+  void clear() noexcept {
+    size_ = 0;
+    if (there_) drop();
+  }
+  void drop() noexcept {
+    if (there_) where_->give_back(data_);
+    else delete[] data_;
+    data_ = nullptr;
+    size_ = capacity_ = 0;
+    there_ = false;
+  }
+  [[nodiscard]] std::byte* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] bool is_there() const noexcept { return there_; }
+
+ private:
+  void grow(std::size_t more) {
+    auto const room = std::max({std::size_t{64}, 2 * capacity_, size_ + more});
+    bool const there = where_ != nullptr && room >= many_;
+    auto* const larger = there ? where_->get(room) : new std::byte[room];
+    if (size_ != 0) std::memcpy(larger, data_, size_);
+    auto const size = size_;
+    drop();
+    data_ = larger;
+    size_ = size;
+    capacity_ = room;
+    there_ = there;
+  }
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+  std::size_t capacity_ = 0;
+  large_memory* where_ = nullptr;
+  std::size_t many_ = 0;
+  bool there_ = false;  // data_ is where_'s
+};
 
 /// Appends bytes. Numbers are little-endian. What is written may include handles to shared things: each leaves a hold
 /// that the reader takes over; a writer whose bytes are not sent (see sent) gives the holds back when it ends.
@@ -11189,12 +11336,7 @@ class writer {
   writer& operator=(writer const&) = delete;
   ~writer() { discard_all(); }
 
-  void bytes(std::span<std::byte const> more) {
-    // Room first: of an insertion that may have to make it, GCC 12 believes that it could write past the old end.
-    if (more.size() > bytes_.capacity() - bytes_.size())
-      bytes_.reserve(std::max(2 * bytes_.capacity(), bytes_.size() + more.size()));
-    bytes_.insert(bytes_.end(), more.begin(), more.end());
-  }
+  void bytes(std::span<std::byte const> more) { bytes_.append(more.data(), more.size()); }
 
   template <class T>
     requires std::is_arithmetic_v<T>
@@ -11213,12 +11355,14 @@ class writer {
     raw(static_cast<std::uint8_t>(n));
   }
 
-  [[nodiscard]] std::span<std::byte const> view() const noexcept { return bytes_; }
+  [[nodiscard]] std::span<std::byte const> view() const noexcept { return {bytes_.data(), bytes_.size()}; }
   /// Instead of what raw() wrote at that place.
   template <class T>
     requires std::is_unsigned_v<T>
   void overwrite(std::size_t at, T value) {
-    for (std::size_t i = 0; i < sizeof(T); ++i) bytes_.at(at + i) = static_cast<std::byte>(value >> (8 * i));
+    if (at > bytes_.size() || sizeof(T) > bytes_.size() - at)
+      throw std::out_of_range("polyproc: writer::overwrite of what was not written");
+    for (std::size_t i = 0; i < sizeof(T); ++i) bytes_.data()[at + i] = static_cast<std::byte>(value >> (8 * i));
   }
 
   /// A stream (the backend's stream_number) goes along; it stays the caller's, who closes it when the start has succeeded.
@@ -11238,6 +11382,26 @@ class writer {
     discard_all();
     bytes_.clear();
   }
+
+  /// As new, and without its memory if that is much.
+  void shrink() noexcept {
+    clear();
+    if (bytes_.capacity() > 65536) bytes_.drop();
+  }
+  /// Many bytes (so many, and more) are to be written there from the beginning; nullptr: as others. What was written is gone.
+  void use_for_many(large_memory* where, std::size_t many) noexcept {
+    shrink();
+    bytes_.use_for_many(where, many);
+  }
+  /// No more of that; what was written stays, if it does not lie there.
+  void use_bytes_alone() noexcept { bytes_.use_for_many(nullptr, 0); }
+  /// Where they lie then, the caller's from now on; nullptr: they lie here. The holds stay.
+  [[nodiscard]] std::byte* take_many() noexcept { return bytes_.take_many(); }
+  [[nodiscard]] bool wrote_many() const noexcept { return bytes_.is_there(); }
+  /// They lie somewhere else now. The holds stay.
+  void forget_bytes() noexcept { bytes_.drop(); }
+  /// Whether there is anything that sent() would change.
+  [[nodiscard]] bool has_holds() const noexcept { return !holds_.empty() || !undecided_.empty(); }
 
   /// What is written may be read by a program that is not of this family: what only means something within it (a handle to
   /// a block of its memory) must not be.
@@ -11304,7 +11468,7 @@ class writer {
     for (auto const& h : holds_) h.give_back(h.what);
     holds_.clear();
   }
-  std::vector<std::byte> bytes_;
+  byte_buffer bytes_;
   hold_list holds_;
   struct undecided {
     discard settled;
@@ -12510,12 +12674,17 @@ class pace {
 template <sync_backend Backend, class Waiting = waiting::block>
 class sleepers {
  public:
+  /// Whether wake_all would wake anybody.
+  [[nodiscard]] bool any_asleep() const noexcept { return asleep_.load() != 0; }
   void wake_all() noexcept {
-    if (asleep_.load() == 0) return;
+    if (!any_asleep()) return;
     asleep_.store(0);
     turn_.fetch_add(1);
     if constexpr (Waiting::parks) Backend::wake_all(turn_);
   }
+
+  /// Whether somebody may be asleep whom nobody has woken yet.
+  [[nodiscard]] bool any() const noexcept { return asleep_.load() != 0; }
 
   void wake_one() noexcept {
     if (asleep_.load() == 0 || asleep_.exchange(0) == 0) return;
@@ -12569,8 +12738,6 @@ class sleepers {
 
 }  // namespace detail
 }  // namespace polyproc::inline v0_1
-
-#include <memory>
 
 namespace polyproc::inline v0_1 {
 
@@ -13343,6 +13510,11 @@ using fifo = basic_fifo<>;
 // ---- polyproc/channel/queue_face.hpp
 
 /// What every queue offers to those who put and to those who get.
+
+// ---- polyproc/channel/one_piece.hpp
+
+/// Large values that lie in memory as they go into a message: they are copied once on their way in, to where they will be
+/// read.
 
 // ---- polyproc/channel/queue_core.hpp
 
@@ -14344,18 +14516,22 @@ class message_buffer {
 
 /// Messages lie one behind the other in chunks. A record is a word, `size << 2 | kind`, and what the kind says:
 ///   in_place   the message itself, padded to whole words
+///   run        several messages of that size one behind the other, each padded to whole words; `count << 32` says how many
 ///   elsewhere  two words: the block it lies in, and how many bytes into it
 ///   jump       one word: the chunk in which the next record lies; the size is that chunk's
-enum record_kind : std::uint64_t { in_place, elsewhere, jump };
+enum record_kind : std::uint64_t { in_place, elsewhere, jump, run };
 inline constexpr std::size_t jump_bytes = 16;
 inline constexpr std::size_t elsewhere_bytes = 24;
 
 /// A place in the chain of chunks. Every chunk has room for a jump behind its last record.
 struct queue_position {
-  std::uint64_t chunk;   // 1, 2: one of the queue's own two; else a block of the store
-  std::uint64_t serial;  // of the chunk: the first is 1
-  std::uint32_t at;
-  std::uint32_t end;
+  std::uint64_t chunk = 0;   // 1, 2: one of the queue's own two; else a block of the store
+  std::uint64_t serial = 0;  // of the chunk: the first is 1
+  std::uint32_t at = 0;
+  std::uint32_t end = 0;
+  // The consumers' may be in the middle of a run: so many messages are left of it, of so many bytes each, the first at `at`.
+  std::uint32_t left = 0;
+  std::uint32_t size = 0;
 };
 
 /// What the number in the tag of a queue's blocks means: a message's number (from 1), or a chunk's serial, or the identity
@@ -14661,6 +14837,16 @@ namespace polyproc::inline v0_1::detail {
 template <class Backend>
 inline constexpr std::uint32_t favourite_after = 32;
 
+/// Where a favourite in this process was dismissed by another process, and then another thread of this one has the lock, it
+/// is the other process that orders the two: the thread sanitizer, which looks at one process, is told what it cannot see.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool is_thread_sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool is_thread_sanitized = __has_feature(thread_sanitizer);
+#else
+inline constexpr bool is_thread_sanitized = false;
+#endif
+
 template <sync_backend Backend, class Waiting = waiting::adaptive>
 class biased_lock {
   template <class T>
@@ -14681,7 +14867,7 @@ class biased_lock {
     }
     favoured(favoured const&) = delete;
     favoured& operator=(favoured const&) = delete;
-    ~favoured() {
+    [[gnu::always_inline]] ~favoured() {
       if (lock_ != nullptr) leave();
     }
     explicit operator bool() const noexcept { return lock_ != nullptr; }
@@ -14706,6 +14892,9 @@ class biased_lock {
   lock_outcome lock_until(time_point deadline) noexcept {
     auto const outcome = lock_.lock_until(deadline);
     if (outcome == lock_outcome::not_locked || outcome == lock_outcome::already_mine) return outcome;
+    if constexpr (is_thread_sanitized) {
+      for (auto const& s : seats_) (void)s.busy.load(std::memory_order_acquire);
+    }
     auto const current = current_.load(std::memory_order_relaxed);
     if (current == 0) return outcome;
     auto& its = seats_[current - 1];
@@ -14781,7 +14970,7 @@ class biased_lock {
   };
 
   /// The one who was dismissed has left.
-  void tell() noexcept {
+  [[gnu::noinline]] void tell() noexcept {
     left_.fetch_add(1);
     if constexpr (Waiting::parks) Backend::wake_all(left_);
   }
@@ -14846,17 +15035,18 @@ struct alignas(64) queue_header {
 
   // The producers'.
   alignas(64) end_lock put_lock;
+  alignas(64) queue_position tail_at[2];
   alignas(64) std::uint64_t seen_taken;  // what head was known to be
-  queue_position tail_at[2];
-  alignas(64) std::uint64_t own_serial[2];
+  std::uint64_t own_serial[2];
   atomic<std::uint32_t> reservations;
+  atomic<std::uint64_t> idle_at;         // what head was when somebody waited in vain for it to move
   alignas(64) atomic<std::uint64_t> tail;
 
   // The consumers'.
   alignas(64) end_lock get_lock;
+  alignas(64) queue_position head_at[2];
   alignas(64) std::uint64_t seen_put;
-  queue_position head_at[2];
-  alignas(64) atomic<std::uint64_t> hold_table;  // a block; 0: none yet
+  atomic<std::uint64_t> hold_table;      // a block; 0: none yet
   typename time_point::rep holds_seen;   // when holders were last asked after
   alignas(64) atomic<std::uint64_t> head;
   atomic<std::uint64_t> head_serial;
@@ -14875,6 +15065,19 @@ struct alignas(64) queue_header {
 };
 
 inline constexpr std::uint64_t padded(std::uint64_t size) noexcept { return (size + 7) / 8 * 8; }
+/// Of a message in place.
+inline constexpr std::uint64_t record_bytes(std::uint64_t size) noexcept { return 8 + padded(size); }
+
+/// Messages of `size` bytes each at regular distances.
+template <class Byte>
+struct message_row {
+  Byte* first;
+  std::size_t count;
+  std::size_t size;
+  std::size_t step;
+  [[nodiscard]] bool is_dense() const noexcept { return step == size; }
+  [[nodiscard]] Byte* at(std::size_t i) const noexcept { return first + i * step; }
+};
 
 }  // namespace polyproc::inline v0_1::detail
 
@@ -14889,7 +15092,8 @@ struct queue_favourite {
     bool dismissed = false;
   };
 
-  /// write(i, to) writes message i; chunk_at(position) is where a chunk begins.
+  /// Puts up to `count` messages of one size: several of them are one record. write(row) writes the first row.count of them;
+  /// chunk_at(position) is where a chunk begins.
   template <class ChunkAt, class Write>
   [[gnu::always_inline]] static outcome put(header& h, ChunkAt&& chunk_at, std::size_t count, std::size_t size, Write&& write) {
     favoured inside(h.put_lock);
@@ -14901,23 +15105,22 @@ struct queue_favourite {
       h.seen_taken = h.head.load(std::memory_order_acquire) >> 1;
       room = h.capacity - ((tail >> 2) - h.seen_taken);
     }
-    auto const need = 8 + padded(size);
+    auto const step = padded(size);
     auto const space = at.end - at.at - jump_bytes;  // every chunk has room for a jump behind its last record
     auto n = std::min<std::uint64_t>(count, room);
-    if (need * n > space) n = space / need;
+    if (8 + n * step > space) n = 8 + step > space ? 0 : (space - 8) / step;
     if (n == 0 || (tail & 1) != 0) return {};
-    auto* to = chunk_at(at) + at.at;
-    std::uint64_t const word = std::uint64_t{size} << 2 | in_place;
-    for (std::size_t i = 0; i < n; ++i, to += need) {
-      std::memcpy(to, &word, 8);
-      write(i, to + 8);
-    }
-    move_on(h.tail_at[(tail >> 1 & 1) ^ 1], at, at.at + static_cast<std::uint32_t>(n * need));
+    auto* const to = chunk_at(at) + at.at;
+    std::uint64_t const word = std::uint64_t{size} << 2 | (n == 1 ? std::uint64_t{in_place} : n << 32 | run);
+    std::memcpy(to, &word, 8);
+    write(message_row<std::byte>{to + 8, static_cast<std::size_t>(n), size, step});
+    move_on(h.tail_at[(tail >> 1 & 1) ^ 1], at, at.at + static_cast<std::uint32_t>(8 + n * step));
     h.tail.store((tail + (n << 2)) ^ 2, std::memory_order_release);
     return {static_cast<std::size_t>(n), !inside.leave()};
   }
 
-  /// each(bytes) copies a message. `taken` and `known_puts` may be null. Most messages have `Size` bytes; 0: any.
+  /// each(row) copies messages: all of those that are taken, row by row. With `Size` only messages of so many bytes are
+  /// taken. `taken` and `known_puts` may be null.
   template <std::size_t Size, class ChunkAt, class Each, class Count>
   [[gnu::always_inline]] static outcome get(header& h, ChunkAt&& chunk_at, std::size_t most, Each&& each, Count* taken,
                      std::atomic<std::uint64_t>* known_puts) {
@@ -14935,23 +15138,54 @@ struct queue_favourite {
     auto const& at = h.head_at[head & 1];
     auto const* const from = chunk_at(at);
     auto next = at.at;
+    auto left = at.left;
+    auto size = at.size;
     std::uint64_t n = 0;
-    for (; n < there; ++n) {
+    auto const word_at = [&](std::uint32_t where) {
       std::uint64_t word = 0;
-      std::memcpy(&word, from + next, 8);
-      if (Size != 0 && word == (std::uint64_t{Size} << 2 | in_place)) {
-        // Where the next one begins is known without this one: their lines are fetched side by side.
-        each(std::span<std::byte const>(from + next + 8, Size));
-        next += static_cast<std::uint32_t>(8 + padded(Size));
-        continue;
+      std::memcpy(&word, from + where, 8);
+      return word;
+    };
+    while (n < there) {
+      std::uint64_t word = 0;
+      if (left == 0 && ((word = word_at(next)) & 3) == run) {
+        left = static_cast<std::uint32_t>(word >> 32);
+        size = static_cast<std::uint32_t>(word) >> 2;
+        next += 8;
       }
-      if ((word & 3) != in_place) break;
-      each(std::span<std::byte const>(from + next + 8, static_cast<std::size_t>(word >> 2)));
-      next += static_cast<std::uint32_t>(8 + padded(word >> 2));
+      message_row<std::byte const> row{from + next, 1, Size, padded(Size)};
+      if (left != 0) {
+        if (Size != 0 && size != Size) break;
+        if (Size == 0) row.size = row.step = size;
+        row.count = static_cast<std::size_t>(std::min<std::uint64_t>(left, there - n));
+        left -= static_cast<std::uint32_t>(row.count);
+        next += static_cast<std::uint32_t>(row.count * padded(row.size));
+      } else if (Size != 0 && word == (std::uint64_t{Size} << 2 | in_place)) {
+        // Where the next one begins is known without this one: their lines are fetched side by side.
+        row.first += 8;
+        row.step = record_bytes(Size);
+        do next += static_cast<std::uint32_t>(row.step);
+        while (n + row.count < there && word_at(next) == word && ++row.count);
+      } else if (Size == 0 && (word & 3) == in_place) {
+        row.first += 8;
+        row.size = row.step = static_cast<std::size_t>(word >> 2);
+        next += static_cast<std::uint32_t>(record_bytes(word >> 2));
+      } else {
+        break;
+      }
+      each(row);
+      n += row.count;
     }
     if (n == 0) return {};
+    // Who takes many at once is through with them before a processor has looked ahead as far as the next ones. (The other
+    // side may still be writing where it was last seen: lines are not taken from it.)
+    if (n > 1 && h.seen_put - (head >> 1) >= 3 * n)
+      for (std::uint32_t ahead = 128; ahead < 384; ahead += 64) __builtin_prefetch(from + next + ahead);
     if (taken != nullptr) taken->fetch_add(n);
-    move_on(h.head_at[(head & 1) ^ 1], at, next);
+    auto& to = h.head_at[(head & 1) ^ 1];
+    move_on(to, at, next);
+    to.left = left;
+    to.size = size;
     h.head.store((head + (n << 1)) ^ 1, std::memory_order_release);
     return {static_cast<std::size_t>(n), !inside.leave()};
   }
@@ -15012,7 +15246,7 @@ class queue_core {
   using slept = typename sleepers<Backend, waiting::adaptive>::slept;
 
  public:
-  static constexpr std::uint64_t layout = 3;
+  static constexpr std::uint64_t layout = 4;
   static constexpr bool waits_for_memory = Store::is_bounded;
   static constexpr std::uint64_t unbounded = std::uint64_t{1} << 60;
 
@@ -15073,10 +15307,11 @@ class queue_core {
   /// success, full, closed; timeout when the deadline of a waiting put came first. Throws std::bad_alloc, having changed
   /// nothing, when there is no memory for the message.
   template <class Alone = never_alone, std::size_t Extent>
-  queue_status put(std::span<std::byte const, Extent> message, time_point deadline, bool wait, Alone alone = {}) {
-    auto const quickly = [&] {
-      return put_as_favourite(1, message.size(), [&](std::size_t, std::byte* to) { copy(to, message); }) != 0;
-    };
+  [[gnu::always_inline]] queue_status put(std::span<std::byte const, Extent> message, time_point deadline, bool wait,
+                                          Alone alone = {}) {
+    auto const write = [=](message_row<std::byte> to) { copy(to.first, message); };
+    if (put_as_favourite(1, message.size(), write) != 0) return queue_status::success;
+    auto const quickly = [&] { return put_as_favourite(1, message.size(), write) != 0; };
     return put_when_room(deadline, wait, alone, quickly, [&](time_point until) {
       put_in_progress p(*this);
       if (auto const s = p.open(); s != queue_status::success) return s;
@@ -15111,11 +15346,12 @@ class queue_core {
   }
 
   /// As many of `count` small messages of one size as the favourite of this end can put at once: how many. None is no answer.
+  /// write(row) writes the first row.count of them.
   template <class Write>
-  std::size_t put_as_favourite(std::size_t count, std::size_t size, Write&& write) noexcept {
+  [[gnu::always_inline]] std::size_t put_as_favourite(std::size_t count, std::size_t size, Write&& write) noexcept {
     auto const did = queue_favourite<Backend>::put(*head_, [this](auto const& p) { return chunk_at(p); }, count, size, write);
     if (did.count == 0) return 0;
-    head_->getters.wake_all();
+    if (head_->getters.any_asleep()) head_->getters.wake_all();
     if (did.dismissed && closed() && seal()) wake_getters();
     return did.count;
   }
@@ -15123,6 +15359,7 @@ class queue_core {
   /// A block for a message of `size` bytes that is to be written where it will be read; nothing if the store's books were
   /// held by somebody until the deadline. Throws std::bad_alloc.
   [[nodiscard]] std::optional<std::uint64_t> reserve(std::size_t size, std::uint64_t me, time_point deadline) {
+    give_way(size);
     if (head_->reservations.fetch_add(1) % 32 == 31) sweep_reservations(Backend::now() + holder_recheck);
     try {
       return store_.allocate(size, reserved_mark | me, deadline);
@@ -15169,23 +15406,28 @@ class queue_core {
                           [&](time_point until) { return take_one(into, &large, me, until); });
   }
   /// At least one and at most `most`: each(bytes) copies each of them, in order, before they are taken. What it throws is
-  /// passed on, and nothing is taken.
-  /// With `Size`, that of most messages, each() does nothing but copy.
+  /// passed on, and nothing is taken. With `Size`, that of all messages, each(row) does it for many of them at once.
   template <std::size_t Size = 0, class Each, class Alone = never_alone>
-  queue_status get_many(std::size_t most, Each&& each, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(
-        deadline, wait, alone, [&] { return Size != 0 && get_as_favourite<Size>(most, each) != 0; },
-        [&](time_point until) { return take_many(most, each, until); });
+  [[gnu::always_inline]] queue_status get_many(std::size_t most, Each&& each, time_point deadline, bool wait,
+                                               Alone alone = {}) {
+    auto const quickly = [&] {
+      if constexpr (Size != 0) return get_as_favourite<Size>(most, each) != 0;
+      else return false;
+    };
+    if constexpr (Size != 0) {
+      if (get_as_favourite<Size>(most, each) != 0) return queue_status::success;
+    }
+    return get_when_there(deadline, wait, alone, quickly, [&](time_point until) { return take_many(most, each, until); });
   }
   /// At most `most` small messages of those that are there, if this end's favourite asks: how many. None is no answer. What
-  /// each(bytes) throws is passed on, and nothing is taken.
+  /// each(row) throws is passed on, and nothing is taken. With `Size` only messages of so many bytes.
   template <std::size_t Size = 0, class Each>
-  std::size_t get_as_favourite(std::size_t most, Each&& each) {
+  [[gnu::always_inline]] std::size_t get_as_favourite(std::size_t most, Each&& each) {
     auto const did =
         queue_favourite<Backend>::template get<Size>(*head_, [this](auto const& p) { return chunk_at(p); }, most, each, count_,
                                                      known_puts_);
     if (did.count == 0) return 0;
-    if (Store::is_bounded || head_->capacity != unbounded) head_->putters.wake_all();
+    if (head_->putters.any_asleep()) head_->putters.wake_all();
     return did.count;
   }
 
@@ -15272,7 +15514,7 @@ class queue_core {
   using header = queue_header<Backend>;
   using hold_entry = typename header::hold_entry;
   using end_hold = typename header::end_hold;
-  static_assert(sizeof(queue_position) == 24 && sizeof(header) <= head_bytes);
+  static_assert(sizeof(queue_position) == 32 && sizeof(header) <= head_bytes);
 
   /// try_ forms do not wait for what is not there, but a lock that is held for a moment is not a reason to fail.
   static time_point lock_deadline(time_point deadline, bool wait) noexcept {
@@ -15300,7 +15542,7 @@ class queue_core {
     if (known_puts_ != nullptr && known_puts_->load(std::memory_order_relaxed) > head_->head.load() >> 1) return false;
     return head_->head.load() >> 1 == head_->tail.load() >> 2 && head_->returned.load() == 0 && head_->unsettled.load() == 0;
   }
-  [[nodiscard]] std::byte* chunk_at(queue_position const& p) const {
+  [[nodiscard]] [[gnu::always_inline]] std::byte* chunk_at(queue_position const& p) const {
     if (p.chunk <= 2) return chunks_ + (p.chunk - 1) * head_->own_chunk;
     return store_.at(p.chunk, p.end);
   }
@@ -15337,7 +15579,8 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of put_lock.
   template <class Alone, class Quickly, class Locked>
-  queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly,
+                                               Locked&& locked) {
     pace<Backend> looking{idle_recheck};
     for (;;) {
       if (quickly()) return queue_status::success;
@@ -15412,6 +15655,20 @@ class queue_core {
     return !full();
   }
 
+  /// Of one who is about to take memory for a large message. Memory that was used a moment ago costs a fraction of what the
+  /// system must find and clear; so who is far ahead of those who get lets them come nearer, for no longer than the clearing
+  /// would take. If nothing was taken in that time, nobody waits again before something is.
+  void give_way(std::size_t size) noexcept {
+    if constexpr (lingering<Backend> == 0) return;
+    constexpr std::uint64_t ahead = 8;
+    auto const there = waiting();
+    auto const taken = head_->head.load();
+    if (there < ahead || head_->idle_at.load(std::memory_order_relaxed) == taken) return;
+    auto const until = Backend::now() + std::chrono::nanoseconds(std::min<std::size_t>(size, 1 << 22) / 4);
+    while (waiting() > there - 2 && Backend::now() < until) Backend::yield();
+    if (head_->head.load() == taken) head_->idle_at.store(taken, std::memory_order_relaxed);
+  }
+
   /// One put, or several in one, of the holder of put_lock.
   class put_in_progress {
    public:
@@ -15437,7 +15694,7 @@ class queue_core {
 
     /// False: somebody held the store's books until the deadline.
     bool write(std::span<std::byte const> message, time_point until) {
-      auto const need = 8 + padded(message.size());
+      auto const need = record_bytes(message.size());
       if (!fits(need)) {
         auto const next = next_place();
         if (need > next.end / 2) return write_apart(message, until);
@@ -15550,7 +15807,9 @@ class queue_core {
 
   auto copying(message_buffer& into) {
     return [this, &into] {
-      return get_as_favourite(1, [&](std::span<std::byte const> bytes) { copy(into.resize(bytes.size()), bytes); }) != 0;
+      return get_as_favourite(1, [&](message_row<std::byte const> row) {
+               copy(into.resize(row.size), std::span<std::byte const>(row.first, row.size));
+             }) != 0;
     };
   }
   slept sleep_until_any(time_point deadline, pace<Backend>& looking) {
@@ -15559,7 +15818,8 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of get_lock.
   template <class Alone, class Quickly, class Locked>
-  queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly,
+                                                Locked&& locked) {
     pace<Backend> looking{first_look};
     for (unsigned round = 0;; ++round) {
       if (quickly()) return queue_status::success;
@@ -15629,6 +15889,7 @@ class queue_core {
     [[nodiscard]] std::uint64_t number() const noexcept { return (head_ >> 1) + taken_ + 1; }
 
     found read() {
+      if (at_.left != 0) return read_of_run();
       found f;
       auto const* from = q_.chunk_at(at_) + at_.at;
       auto word = word_at(from, 0);
@@ -15638,10 +15899,16 @@ class queue_core {
         from = q_.chunk_at(at_);
         word = word_at(from, 0);
       }
+      if ((word & 3) == run) {
+        at_.at += 8;
+        at_.left = static_cast<std::uint32_t>(word >> 32);
+        at_.size = static_cast<std::uint32_t>(word) >> 2;
+        return read_of_run();
+      }
       auto const size = word >> 2;
       if ((word & 3) == in_place) {
         f.bytes = {from + 8, size};
-        at_.at += static_cast<std::uint32_t>(8 + padded(size));
+        at_.at += static_cast<std::uint32_t>(record_bytes(size));
       } else {
         f.block = word_at(from, 1);
         f.skip = word_at(from, 2);
@@ -15684,6 +15951,14 @@ class queue_core {
     [[nodiscard]] std::uint64_t taken() const noexcept { return taken_; }
 
    private:
+    found read_of_run() noexcept {
+      found f;
+      f.bytes = {q_.chunk_at(at_) + at_.at, at_.size};
+      at_.at += static_cast<std::uint32_t>(padded(at_.size));
+      --at_.left;
+      return f;
+    }
+
     struct {
       std::array<std::uint64_t, 16> all;
       std::size_t count = 0;
@@ -15930,20 +16205,7 @@ class queue_core {
 
 }  // namespace polyproc::inline v0_1::detail
 
-#include <iterator>
-
-namespace polyproc::inline v0_1 {
-namespace detail {
-
-inline void raise(queue_status status) {
-  switch (status) {
-    case queue_status::success: return;
-    case queue_status::empty: throw queue_empty();
-    case queue_status::full: throw queue_full();
-    case queue_status::closed: throw queue_closed();
-    case queue_status::timeout: throw timeout_error();
-  }
-}
+namespace polyproc::inline v0_1::detail {
 
 /// Values whose encoding is a count and then the elements as they lie in memory.
 template <class T>
@@ -15960,14 +16222,58 @@ struct elements_of<std::vector<E>> {
 template <class T>
 concept lies_in_one_piece = std::endian::native == std::endian::little && requires { typename elements_of<T>::type; };
 
-inline std::size_t count_bytes(std::uint64_t n) noexcept {
-  std::size_t bytes = 1;
-  for (; n >= 0x80; n >>= 7) ++bytes;
-  return bytes;
-}
-
 /// From this size on (in bytes) a message is not copied more often than must be.
 inline constexpr std::size_t large_message = 16384;
+
+template <class T>
+[[nodiscard]] bool is_large(T const& value) noexcept {
+  if constexpr (lies_in_one_piece<T>) return value.size() >= large_message / sizeof(typename elements_of<T>::type);
+  else return false;
+}
+
+/// A reserved block for a message of elements: they lie on a boundary of 64 bytes, right behind their count.
+template <class E>
+struct room_for_elements {
+  std::uint64_t block;
+  std::size_t skip;
+  std::span<E> elements;
+
+  /// Nothing if the store's books were held by somebody until the deadline. Throws std::bad_alloc.
+  template <class Core>
+  static std::optional<room_for_elements> reserve(Core& core, std::size_t count, std::uint64_t me, time_point deadline) {
+    if (count > (std::numeric_limits<std::size_t>::max() - 64) / sizeof(E)) throw std::bad_alloc();
+    auto const bytes = 64 + count * sizeof(E);
+    auto const block = core.reserve(bytes, me, deadline);
+    if (!block) return std::nullopt;
+    auto* const memory = core.at(*block, bytes);
+    writer head;
+    head.count(count);
+    auto const skip = 64 - head.view().size();
+    std::memcpy(memory + skip, head.view().data(), head.view().size());
+    return room_for_elements{*block, skip, std::span<E>(reinterpret_cast<E*>(memory + 64), count)};
+  }
+  /// Of the message.
+  [[nodiscard]] std::size_t bytes() const noexcept { return elements.size_bytes() + 64 - skip; }
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
+#include <iterator>
+
+namespace polyproc::inline v0_1 {
+namespace detail {
+
+[[noreturn]] inline void raise_failure(queue_status status) {
+  switch (status) {
+    case queue_status::empty: throw queue_empty();
+    case queue_status::full: throw queue_full();
+    case queue_status::closed: throw queue_closed();
+    default: throw timeout_error();
+  }
+}
+[[gnu::always_inline]] inline void raise(queue_status status) {
+  if (status != queue_status::success) raise_failure(status);
+}
 
 template <class Queue, class T, backend Backend>
 class puts_into_queue;
@@ -15979,25 +16285,23 @@ template <class E, class Queue>
 class queue_reservation {
  public:
   queue_reservation(queue_reservation&& other) noexcept
-      : queue_(std::exchange(other.queue_, nullptr)), block_(other.block_), skip_(other.skip_), elements_(other.elements_) {}
+      : queue_(std::exchange(other.queue_, nullptr)), room_(other.room_) {}
   queue_reservation& operator=(queue_reservation other) noexcept {
     std::swap(queue_, other.queue_);
-    std::swap(block_, other.block_);
-    std::swap(skip_, other.skip_);
-    std::swap(elements_, other.elements_);
+    std::swap(room_, other.room_);
     return *this;
   }
   /// What was not committed is given up.
   ~queue_reservation() {
-    if (queue_ != nullptr) queue_->core().abandon(block_);
+    if (queue_ != nullptr) queue_->core().abandon(room_.block);
   }
 
   /// Where the message's elements go; what is not written to is arbitrary. Aligned to 64 bytes.
-  [[nodiscard]] std::span<E> elements() const noexcept { return elements_; }
-  [[nodiscard]] E* data() const noexcept { return elements_.data(); }
-  [[nodiscard]] std::size_t size() const noexcept { return elements_.size(); }
-  [[nodiscard]] E* begin() const noexcept { return elements_.data(); }
-  [[nodiscard]] E* end() const noexcept { return elements_.data() + elements_.size(); }
+  [[nodiscard]] std::span<E> elements() const noexcept { return room_.elements; }
+  [[nodiscard]] E* data() const noexcept { return elements().data(); }
+  [[nodiscard]] std::size_t size() const noexcept { return elements().size(); }
+  [[nodiscard]] E* begin() const noexcept { return data(); }
+  [[nodiscard]] E* end() const noexcept { return data() + size(); }
 
   /// Puts it; waits for room. Throws queue_closed; the reservation is spent then.
   void commit() && { raise(put(never, true)); }
@@ -16016,20 +16320,17 @@ class queue_reservation {
   friend Queue;
   template <class, class, backend>
   friend class puts_into_queue;
-  queue_reservation(Queue const& queue, std::uint64_t block, std::size_t skip, std::span<E> elements) noexcept
-      : queue_(&queue), block_(block), skip_(skip), elements_(elements) {}
+  queue_reservation(Queue const& queue, room_for_elements<E> const& room) noexcept : queue_(&queue), room_(room) {}
   queue_status put(time_point deadline, bool wait) {
     if (queue_ == nullptr)
       throw std::logic_error("polyproc: commit of a reservation that was committed before, or moved from; reserve anew");
-    auto const status = queue_->core().put_block(block_, skip_, elements_.size_bytes() + 64 - skip_, deadline, wait);
+    auto const status = queue_->core().put_block(room_.block, room_.skip, room_.bytes(), deadline, wait);
     if (status == queue_status::success || status == queue_status::closed) queue_ = nullptr;
     return status;
   }
 
   Queue const* queue_;
-  std::uint64_t block_;
-  std::size_t skip_;
-  std::span<E> elements_;
+  room_for_elements<E> room_;
 };
 
 /// A message that is read where it lies.
@@ -16205,6 +16506,10 @@ class puts_into_queue {
   template <std::ranges::input_range Range>
     requires std::convertible_to<std::ranges::range_reference_t<Range>, T const&>
   void put_many(Range&& values) const {
+    if constexpr (copied_whole<T> && lies_in_a_row<Range>) {
+      put_row(std::span<T const>(std::ranges::data(values), std::ranges::size(values)));
+      return;
+    }
     if constexpr (copied_whole<T> && sizeof(T) <= 256) {
       // Its own encoding; copied, since what a range gives need not stay where it is.
       std::array<std::byte, lot * sizeof(T)> copies;
@@ -16250,6 +16555,24 @@ class puts_into_queue {
   }
 
   static constexpr std::size_t lot = 64;
+  template <class Range>
+  static constexpr bool lies_in_a_row = std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
+                                        std::same_as<std::ranges::range_value_t<Range>, T>;
+
+  /// Values that are their own encoding, and stay where they are.
+  void put_row(std::span<T const> values) const {
+    while (!values.empty()) {
+      auto const* const first = values.data();
+      auto done = put_core().put_as_favourite(values.size(), sizeof(T), [first](message_row<std::byte> to) {
+        if (to.is_dense()) std::memcpy(to.first, first, to.count * sizeof(T));
+        else for (std::size_t i = 0; i < to.count; ++i) std::memcpy(to.at(i), first + i, sizeof(T));
+      });
+      if (done == 0)
+        raise(put_core().put_many(
+            values.size(), [&](std::size_t i) { return std::as_bytes(values.subspan(i, 1)); }, done, never, true));
+      values = values.subspan(done);
+    }
+  }
 
   /// fill(i, value) makes the bytes of the i-th of a lot, view(i) tells them, sent(i) is called when they were put.
   template <class Range, class Fill, class View, class Sent>
@@ -16270,8 +16593,8 @@ class puts_into_queue {
       for (std::size_t at = 0; at < ready;) {
         std::size_t done = 0;
         if constexpr (copied_whole<T>) {
-          done = put_core().put_as_favourite(ready - at, sizeof(T), [&](std::size_t i, std::byte* to) {
-            std::memcpy(to, view(at + i).data(), sizeof(T));
+          done = put_core().put_as_favourite(ready - at, sizeof(T), [&](message_row<std::byte> to) {
+            for (std::size_t i = 0; i < to.count; ++i) std::memcpy(to.at(i), view(at + i).data(), sizeof(T));
           });
           at += done;
           if (done != 0) continue;
@@ -16284,27 +16607,18 @@ class puts_into_queue {
     }
   }
 
-  /// The elements lie on a boundary of 64 bytes, right behind their count.
   template <class E>
   [[nodiscard]] std::optional<queue_reservation<E, Queue>> make_room(std::size_t count, time_point deadline) const {
-    if (count > (std::numeric_limits<std::size_t>::max() - 64) / sizeof(E)) throw std::bad_alloc();
-    auto const bytes = 64 + count * sizeof(E);
     auto core = put_core();
-    auto const block = core.reserve(bytes, queue().me(), deadline);
-    if (!block) return std::nullopt;
-    auto* const memory = core.at(*block, bytes);
-    auto const skip = 64 - count_bytes(count);
-    writer head;
-    head.count(count);
-    std::memcpy(memory + skip, head.view().data(), head.view().size());
-    return queue_reservation<E, Queue>(queue(), *block, skip,
-                                       std::span<E>(reinterpret_cast<E*>(memory + 64), count));
+    auto const room = room_for_elements<E>::reserve(core, count, queue().me(), deadline);
+    if (!room) return std::nullopt;
+    return queue_reservation<E, Queue>(queue(), *room);
   }
 
   queue_status put_value(T const& value, time_point deadline, bool wait) const {
     if constexpr (lies_in_one_piece<T>) {
       using element = typename elements_of<T>::type;
-      if (value.size() >= large_message / sizeof(element)) {
+      if (is_large(value)) {
         try {
           auto room = make_room<element>(value.size(), wait ? deadline : Backend::now() + holder_recheck);
           if (!room) return wait ? queue_status::timeout : queue_status::full;
@@ -16459,29 +16773,35 @@ class gets_from_queue {
 
   [[nodiscard]] Queue const& queue() const noexcept { return static_cast<Queue const&>(*this); }
 
-  /// Plain values, as they lie in memory; `wrong`: one of another size was among them.
-  template <class Take>
-  static auto plain(bool& wrong, Take&& take) {
-    return [&wrong, &take](std::span<std::byte const> message) {
-      T value{};
-      if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&value), message.data(), sizeof(T));
+  /// Plain values, as they lie in memory, behind those that are in `to` already; `wrong`: one of another size was among them.
+  struct plain {
+    std::vector<T>& to;
+    bool wrong = false;
+    void operator()(std::span<std::byte const> message) {
+      to.emplace_back();
+      if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&to.back()), message.data(), sizeof(T));
       else wrong = true;
-      take(value);
-    };
-  }
-  static void check_sizes(bool wrong) {
-    if (wrong) throw decode_error("a message has another size than the type of its queue", 0);
-  }
+    }
+    void operator()(message_row<std::byte const> row) {
+      if (row.is_dense() && alignof(T) <= 8) {
+        auto const* const values = reinterpret_cast<T const*>(row.first);
+        to.insert(to.end(), values, values + row.count);
+        return;
+      }
+      auto const before = to.size();
+      to.resize(before + row.count);
+      for (std::size_t i = 0; i < row.count; ++i)
+        std::memcpy(static_cast<void*>(to.data() + before + i), row.at(i), sizeof(T));
+    }
+  };
 
   T take(time_point deadline, bool wait) const {
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
-      bool wrong = false;
       T got{};
-      auto const keep = [&](T const& value) { got = value; };
-      if (queue().core().template get_as_favourite<sizeof(T)>(1, plain(wrong, keep)) != 0) {
-        check_sizes(wrong);
-        return got;
-      }
+      auto const keep = [&](message_row<std::byte const> row) {
+        std::memcpy(static_cast<void*>(&got), row.first, sizeof(T));
+      };
+      if (queue().core().template get_as_favourite<sizeof(T)>(1, keep) != 0) return got;
     }
     message_buffer message;
     large_one large{queue(), {}};
@@ -16524,11 +16844,10 @@ class gets_from_queue {
     std::vector<T> all;
     if (most == 0) return all;
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
-      bool wrong = false;
       all.reserve(std::min<std::size_t>(most, 64));
-      auto const keep = [&](T const& value) { all.push_back(value); };
-      why = queue().core().template get_many<sizeof(T)>(most, plain(wrong, keep), deadline, wait, queue().asker());
-      check_sizes(wrong);
+      plain into{all};
+      why = queue().core().template get_many<sizeof(T)>(most, into, deadline, wait, queue().asker());
+      if (into.wrong) throw decode_error("a message has another size than the type of its queue", 0);
       return all;
     }
     for (;;) {
@@ -19846,6 +20165,27 @@ class pipe_half {
     if (status == queue_status::success) out.sent();
     return status;
   }
+  /// A value that lies in one piece.
+  template <class T>
+  queue_status put_large(T const& value, time_point deadline, bool wait) {
+    use("send");
+    using element = typename elements_of<T>::type;
+    struct reservation {
+      core_type q;
+      std::optional<room_for_elements<element>> room;
+      bool spent = false;
+      ~reservation() {
+        if (room && !spent) q.abandon(room->block);
+      }
+    } r{core(), {}};
+    auto const until = wait ? deadline : Backend::now() + holder_recheck;
+    r.room = room_for_elements<element>::reserve(r.q, value.size(), owner_, until);
+    if (!r.room) return wait ? queue_status::timeout : queue_status::full;
+    std::memcpy(r.room->elements.data(), value.data(), r.room->elements.size_bytes());
+    auto const status = r.q.put_block(r.room->block, r.room->skip, r.room->bytes(), deadline, wait, other_is_gone{this});
+    r.spent = status == queue_status::success || status == queue_status::closed;
+    return status;
+  }
   queue_status put_bytes(std::span<std::byte const> bytes, time_point deadline, bool wait) {
     use("send_bytes");
     return core().put(bytes, deadline, wait, other_is_gone{this});
@@ -20156,18 +20496,18 @@ class basic_pipe_writer {
 
   /// Waits for room. Throws std::system_error (broken_pipe) when the other end is closed, and, having had to wait, when its
   /// owner is dead (what is sent while there is room may still go to a dead one); std::bad_alloc.
-  void send(T const& value) { half_.check(half_.put(encoded(value), never, true), "send"); }
+  void send(T const& value) { half_.check(put(value, never, true), "send"); }
   /// False when the deadline came first: nothing was sent.
   template <class Rep, class Period>
   [[nodiscard]] bool send_for(T const& value, std::chrono::duration<Rep, Period> wait) {
-    return half_.check(half_.put(encoded(value), detail::deadline_after<Backend>(wait), true), "send_for");
+    return half_.check(put(value, detail::deadline_after<Backend>(wait), true), "send_for");
   }
   template <class Clock, class Duration>
   [[nodiscard]] bool send_until(T const& value, std::chrono::time_point<Clock, Duration> when) {
-    return half_.check(half_.put(encoded(value), detail::deadline_at<Backend>(when), true), "send_until");
+    return half_.check(put(value, detail::deadline_at<Backend>(when), true), "send_until");
   }
   /// False when there is no room now.
-  [[nodiscard]] bool try_send(T const& value) { return half_.check(half_.put(encoded(value), never, false), "try_send"); }
+  [[nodiscard]] bool try_send(T const& value) { return half_.check(put(value, never, false), "try_send"); }
 
   /// The bytes as a message of their own, for a receiver who calls recv_bytes.
   void send_bytes(std::span<std::byte const> bytes) { half_.check(half_.put_bytes(bytes, never, true), "send_bytes"); }
@@ -20183,9 +20523,12 @@ class basic_pipe_writer {
   explicit basic_pipe_writer(detail::pipe_half<Backend> half) noexcept : half_(std::move(half)) {}
   static constexpr std::uint64_t fingerprint() { return type_fingerprint<T>() ^ 0x70697065ULL; }
 
-  /// Encodes once; the holds of what it encoded go with the message.
-  static auto encoded(T const& value) {
-    return [&value](writer& out) { encode(out, value); };
+  queue_status put(T const& value, time_point deadline, bool wait) {
+    if constexpr (detail::lies_in_one_piece<T>) {
+      if (detail::is_large(value)) return half_.put_large(value, deadline, wait);
+    }
+    // Encodes once; the holds of what it encoded go with the message.
+    return half_.put([&value](writer& out) { encode(out, value); }, deadline, wait);
   }
 
   detail::pipe_half<Backend> half_;
@@ -21330,8 +21673,16 @@ class child_streams {
 
 // ---- polyproc/process/dispatcher.hpp
 
-/// The thread on which callbacks run that nobody waits for. There is one while there is something to wait for or to run, and
-/// none otherwise.
+/// The threads on which things happen that nobody waits for.
+///
+/// "polyproc-watch" sees children end and times come; what it does then takes no time and is the library's own. User's
+/// callbacks run on "polyproc-calls", one after the other in the order in which they became due: a slow one delays other
+/// callbacks, but never that a future gets its outcome. There is each of the two while it has something to do and shortly
+/// after, so that a burst of callbacks does not become a burst of threads; then there is none.
+///
+/// A callback may wait for what another callback is to bring about. While one waits for a future, the next ones run on a
+/// thread that takes its place: the one who waits gives the role of the caller away (`caller_` is a number that says who has
+/// it).
 
 // ---- polyproc/process/child.hpp
 
@@ -21358,6 +21709,7 @@ class callback {
     requires(!std::is_same_v<std::decay_t<F>, callback>)
   callback(F&& target) : kept_(new holder<std::decay_t<F>>(std::forward<F>(target))) {}  // NOLINT
 
+  explicit operator bool() const noexcept { return kept_ != nullptr; }
   void operator()(Args... args) { kept_->call(std::forward<Args>(args)...); }
 
  private:
@@ -21469,7 +21821,8 @@ struct exit_status {
 // ---- polyproc/wire/exception.hpp
 
 /// Exceptions from one process to another: the standard types and ours arrive as themselves, with their message, their
-/// code where they have one, and what was nested in them; anything else as remote_error with its type's name.
+/// code where they have one, and what was nested in them; so do types that derive from travelling_error; anything else as the
+/// standard type it derives from, or as remote_error with its type's name.
 
 #if defined(__GNUC__) && defined(__GXX_RTTI)
 #include <cxxabi.h>
@@ -21510,16 +21863,90 @@ inline std::string cut(char const* text) {
 
 enum class exception_kind : std::uint8_t {
   other, logic, domain, invalid, length, range_of, runtime, range, overflow, underflow, memory, generic_code, system_code,
-  library, decode, full, empty, closed, timeout, owner, start, handle, worker, remote
+  library, decode, full, empty, closed, timeout, owner, start, handle, worker, remote,
+  time_limit, cancelled, broken, barrier, connection, lost_connection, too_large, authentication, member, travelling
 };
+inline constexpr exception_kind last_exception_kind = exception_kind::travelling;
 
 /// The exception as it lies on the wire, one level.
 struct exception_record {
   exception_kind kind = exception_kind::other;
   std::string type;
   std::string what;
-  std::int64_t first = 0;   // an error code, an offset, a pid
+  std::int64_t first = 0;   // an error code, an offset, a pid, a size, the key of a travelling type
   std::int64_t second = 0;  // an exit code
+  std::vector<std::byte> parts;  // of a travelling type; of a failed member, which one it is
+};
+
+/// The types of this program that can be made again from their parts, by a key that says which type it is and of which parts
+/// it is made. A type enters its maker here when the module that throws or catches it is loaded, and takes it out when that
+/// is unloaded; what arrives names a key and never a place in the program.
+class exception_makers {
+ public:
+  /// The exception, with `inner` nested in it. Throws decode_error when the bytes are not its parts.
+  using maker = std::exception_ptr(reader& parts, std::exception_ptr const& inner);
+
+  class entry {
+   public:
+    entry(std::uint64_t key, bool only_here, maker* make) noexcept : key_(key), only_here_(only_here), make_(make) {
+      std::scoped_lock hold{lock()};
+      next_ = std::exchange(first(), this);
+    }
+    entry(entry const&) = delete;
+    entry& operator=(entry const&) = delete;
+    [[nodiscard]] std::uint64_t key() const noexcept { return key_; }
+    ~entry() {
+      std::scoped_lock hold{lock()};
+      for (auto** at = &first(); *at != nullptr; at = &(*at)->next_) {
+        if (*at != this) continue;
+        *at = next_;
+        return;
+      }
+    }
+
+   private:
+    friend exception_makers;
+    std::uint64_t key_;
+    bool only_here_;
+    maker* make_;
+    entry* next_ = nullptr;
+  };
+
+  /// nullptr: no such type here; or several, of one source file each, that have the same name.
+  static maker* find(std::uint64_t key) {
+    std::scoped_lock hold{lock()};
+    entry const* found = nullptr;
+    for (auto const* one = first(); one != nullptr; one = one->next_) {
+      if (one->key_ != key) continue;
+      if (found != nullptr && one->only_here_ && found->make_ != one->make_) return nullptr;
+      found = one;
+    }
+    return found == nullptr ? nullptr : found->make_;
+  }
+
+ private:
+  static std::mutex& lock() noexcept {
+    static auto& the_lock = *new std::mutex;  // never destroyed: entries are taken out until the very end
+    return the_lock;
+  }
+  static entry*& first() noexcept {
+    static constinit entry* the_first = nullptr;
+    return the_first;
+  }
+};
+
+/// What all travelling errors have in common.
+class travelling_base {
+ public:
+  virtual std::exception const& as_exception() const noexcept = 0;
+  virtual std::uint64_t key() const noexcept = 0;
+  virtual void write_parts(writer& out) const = 0;
+
+ protected:
+  travelling_base() = default;
+  travelling_base(travelling_base const&) = default;
+  travelling_base& operator=(travelling_base const&) = default;
+  ~travelling_base() = default;
 };
 
 /// Fills the record of the exception that is being handled; the nested one, if there is one.
@@ -21539,13 +21966,41 @@ inline std::exception_ptr describe_current(exception_record& r) {
   // The most derived first.
   try {
     throw;
+  } catch (travelling_base const& e) {
+    plain(exception_kind::travelling, e.as_exception());
+    r.first = static_cast<std::int64_t>(e.key());
+    try {
+      writer parts;
+      parts.for_strangers();  // nobody would let go of a hold
+      e.write_parts(parts);
+      r.parts.assign(parts.view().begin(), parts.view().end());
+    } catch (...) {
+      r.kind = exception_kind::other;
+    }
+  } catch (group_failure const& e) {
+    plain(exception_kind::member, e);
+    r.first = e.pid();
+    r.second = e.exit_code();
+    writer index;
+    encode(index, static_cast<std::uint64_t>(e.index()));
+    r.parts.assign(index.view().begin(), index.view().end());
   } catch (decode_error const& e) {
     plain(exception_kind::decode, e);
     r.first = static_cast<std::int64_t>(e.offset());
   } catch (queue_full const& e) { plain(exception_kind::full, e);
   } catch (queue_empty const& e) { plain(exception_kind::empty, e);
   } catch (queue_closed const& e) { plain(exception_kind::closed, e);
+  } catch (time_limit_exceeded const& e) { plain(exception_kind::time_limit, e);
   } catch (timeout_error const& e) { plain(exception_kind::timeout, e);
+  } catch (task_cancelled const& e) { plain(exception_kind::cancelled, e);
+  } catch (broken_promise const& e) { plain(exception_kind::broken, e);
+  } catch (broken_barrier const& e) { plain(exception_kind::barrier, e);
+  } catch (connection_lost const& e) { plain(exception_kind::lost_connection, e);
+  } catch (message_too_large const& e) {
+    plain(exception_kind::too_large, e);
+    r.first = static_cast<std::int64_t>(e.size());
+  } catch (connection_error const& e) { plain(exception_kind::connection, e);
+  } catch (authentication_error const& e) { plain(exception_kind::authentication, e);
   } catch (owner_died const& e) { plain(exception_kind::owner, e);
   } catch (start_error const& e) { plain(exception_kind::start, e);
   } catch (handle_error const& e) { plain(exception_kind::handle, e);
@@ -21625,13 +22080,134 @@ template <class E>
     case exception_kind::handle: throw_as(handle_error(r.what), inner);
     case exception_kind::worker:
       throw_as(worker_lost(r.what, static_cast<long>(r.first), static_cast<int>(r.second)), inner);
+    case exception_kind::time_limit: throw_as(time_limit_exceeded(r.what), inner);
+    case exception_kind::cancelled: throw_as(task_cancelled(r.what), inner);
+    case exception_kind::broken: throw_as(broken_promise(r.what), inner);
+    case exception_kind::barrier: throw_as(broken_barrier(r.what), inner);
+    case exception_kind::connection: throw_as(connection_error(r.what), inner);
+    case exception_kind::lost_connection: throw_as(connection_lost(r.what), inner);
+    case exception_kind::too_large: throw_as(message_too_large(r.what, static_cast<std::uint64_t>(r.first)), inner);
+    case exception_kind::authentication: throw_as(authentication_error(r.what), inner);
+    case exception_kind::member: {
+      reader index(r.parts);
+      auto const which = static_cast<std::size_t>(decode<std::uint64_t>(index));
+      throw_as(group_failure(r.what, which, static_cast<long>(r.first), static_cast<int>(r.second)), inner);
+    }
+    case exception_kind::travelling:  // of a type that nobody here knows
     case exception_kind::remote:
     case exception_kind::other: break;
   }
   throw_as(remote_error(r.type, r.what.empty() ? "polyproc: " + r.type + " was thrown in another process" : r.what), inner);
 }
 
+/// Tells types apart, the same in each process that runs this program.
+template <class T>
+struct type_spelling {
+  static consteval std::string_view text() { return static_cast<char const*>(__PRETTY_FUNCTION__); }
+  static consteval std::uint64_t hash() {
+    std::uint64_t made = 0xcbf29ce484222325ULL;
+    for (char const c : text()) made = (made ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+    return made;
+  }
+  /// Another source file may have another type of that name.
+  static consteval bool only_here() {
+    return text().find("anonymous") != std::string_view::npos || text().find(")::") != std::string_view::npos;
+  }
+};
+
+template <class T>
+struct decayed_parts;
+template <class... P>
+struct decayed_parts<std::tuple<P...>> {
+  using type = std::tuple<std::decay_t<P>...>;
+  static constexpr bool travel = (encodable<std::decay_t<P>> && ...);
+  template <class T>
+  static constexpr bool make = std::is_constructible_v<T, std::decay_t<P>...>;
+};
+template <class T>
+concept has_parts = requires(T const& e) { e.parts(); };
+
 }  // namespace detail
+
+/// Base of an exception type of yours that arrives as itself from another process that runs this program:
+///
+///     struct no_such_user : polyproc::travelling_error<no_such_user> {     // : std::runtime_error
+///       using travelling_error::travelling_error;
+///     };
+///     class disk_full : public polyproc::travelling_error<disk_full, std::runtime_error> {
+///      public:
+///       disk_full(std::string path, long missing);
+///       auto parts() const { return std::tuple(path_, missing_); }
+///
+/// It is made again from what it says of itself: from what(), or, where it has parts(), from those, a std::tuple of what one
+/// of its constructors takes (anything that can be a message, but no handles). Where the type is not known (another program,
+/// or a library that is not loaded) it arrives as remote_error.
+template <class Derived, class Base = std::runtime_error>
+class travelling_error : public Base, public detail::travelling_base {
+  static_assert(std::is_base_of_v<std::exception, Base>,
+                "polyproc: the second argument of travelling_error is a type derived from std::exception");
+
+ public:
+  using Base::Base;
+
+ private:
+  static consteval bool check() {
+    if constexpr (detail::has_parts<Derived>) {
+      using parts = detail::decayed_parts<decltype(std::declval<Derived const&>().parts())>;
+      static_assert(parts::travel, "polyproc: what parts() of a travelling_error gives cannot travel to another process");
+      static_assert(parts::template make<Derived>,
+                    "polyproc: a travelling_error is made again from what its parts() gives: it needs a constructor that "
+                    "takes just that");
+    } else {
+      static_assert(std::is_constructible_v<Derived, std::string>,
+                    "polyproc: a travelling_error is made again from what it says: it needs a constructor that takes a "
+                    "std::string, or a function parts() that gives a std::tuple of what one of its constructors takes");
+    }
+    return true;
+  }
+  static std::exception_ptr make_again(reader& in, std::exception_ptr const& inner) {
+    static_assert(check());
+    auto made = [&] {
+      if constexpr (detail::has_parts<Derived>) {
+        auto parts = decode<typename detail::decayed_parts<decltype(std::declval<Derived const&>().parts())>::type>(in);
+        in.expect_end();
+        return std::make_from_tuple<Derived>(std::move(parts));
+      } else {
+        auto what = decode<std::string>(in);
+        in.expect_end();
+        return Derived(std::move(what));
+      }
+    }();
+    try {
+      detail::throw_as(std::move(made), inner);
+    } catch (...) {
+      return std::current_exception();
+    }
+  }
+  static constexpr std::uint64_t key_of_type() {
+    if constexpr (detail::has_parts<Derived>)
+      return detail::mix(
+          detail::type_spelling<Derived>::hash(),
+          type_fingerprint<typename detail::decayed_parts<decltype(std::declval<Derived const&>().parts())>::type>());
+    else
+      return detail::type_spelling<Derived>::hash();
+  }
+  [[nodiscard]] std::exception const& as_exception() const noexcept final { return *this; }
+  [[nodiscard]] std::uint64_t key() const noexcept final { return entered_.key(); }
+  void write_parts(writer& out) const final {
+    static_assert(check());
+    auto const& self = static_cast<Derived const&>(*this);
+    if constexpr (detail::has_parts<Derived>) {
+      auto const parts = self.parts();
+      std::apply([&](auto const&... each) { (encode(out, each), ...); }, parts);
+    } else {
+      encode(out, detail::cut(self.what()));
+    }
+  }
+
+  static inline detail::exception_makers::entry entered_{key_of_type(), detail::type_spelling<Derived>::only_here(),
+                                                         &make_again};
+};
 
 /// The type and message of an exception.
 [[nodiscard]] inline exception_summary describe(std::exception_ptr const& problem) {
@@ -21669,8 +22245,18 @@ template <class = void>
   std::exception_ptr made;
   for (auto i = levels.size(); i-- > 0;) {
     auto const& level = levels[i];
-    if (static_cast<std::uint8_t>(level.kind) > static_cast<std::uint8_t>(detail::exception_kind::remote))
+    if (static_cast<std::uint8_t>(level.kind) > static_cast<std::uint8_t>(detail::last_exception_kind))
       in.fail("an exception is of no known kind");
+    if (level.kind == detail::exception_kind::travelling) {
+      if (auto* const make = detail::exception_makers::find(static_cast<std::uint64_t>(level.first))) {
+        reader parts(level.parts);
+        parts.from_strangers();
+        made = make(parts, made);
+        continue;
+      }
+    }
+    if (level.kind == detail::exception_kind::member && level.parts.size() != sizeof(std::uint64_t))
+      in.fail("a failure of a group's member does not say which");
     try {
       detail::throw_record(level, made);
     } catch (...) {
@@ -22050,12 +22636,16 @@ class child_control {
   }
   [[nodiscard]] record& shared() const noexcept { return *record_; }
 
+  struct exit_call {
+    callback call;
+    bool direct;  // of the library, takes no time: to be run by whoever sees the end
+  };
   /// Kept until take_callbacks; called at once when its status was taken already.
-  void on_exit(callback call) {
+  void on_exit(callback call, bool direct = false) {
     {
       std::scoped_lock hold{lock_};
       if (!done_) {
-        callbacks_.push_back(std::move(call));
+        callbacks_.push_back({std::move(call), direct});
         return;
       }
     }
@@ -22071,7 +22661,7 @@ class child_control {
     std::scoped_lock hold{lock_};
     watched_ = false;
   }
-  [[nodiscard]] std::vector<callback> take_callbacks() {
+  [[nodiscard]] std::vector<exit_call> take_callbacks() {
     std::scoped_lock hold{lock_};
     if (!done_) return {};
     return std::exchange(callbacks_, {});
@@ -22127,7 +22717,7 @@ class child_control {
   int waiting_ = 0;
   int pinned_ = 0;  // its number is needed
   long parent_;
-  std::vector<callback> callbacks_;
+  std::vector<exit_call> callbacks_;
   std::atomic<void*> place_{nullptr};
   writer::hold_list work_holds_;
 };
@@ -22244,7 +22834,7 @@ class child_list {
       each(false, [](control& child) { child.wait(never); });
       for (bool const daemons : {true, false})
         each(daemons, [](control& child) {
-          for (auto& call : child.take_callbacks()) guarded_run<Backend>([&] { call(child.status()); });
+          for (auto& one : child.take_callbacks()) guarded_run<Backend>([&] { one.call(child.status()); });
         });
     } catch (...) {  // no memory: nothing sensible is left to do about a child at exit
     }
@@ -22305,6 +22895,44 @@ class child_list {
 
 }  // namespace polyproc::inline v0_1::detail
 
+// ---- polyproc/sync/blocking.hpp
+
+/// Telling somebody that a thread waits and does no work meanwhile.
+
+namespace polyproc::inline v0_1::detail {
+
+/// What has to know that one of its threads waits: a pool of threads, for its own threads, and those who run callbacks.
+class blocking_observer {
+ public:
+  virtual void begin_blocking() noexcept = 0;
+  virtual void end_blocking() noexcept = 0;
+
+  static blocking_observer*& of_this_thread() noexcept {
+    static thread_local blocking_observer* mine = nullptr;
+    return mine;
+  }
+
+ protected:
+  ~blocking_observer() = default;
+};
+
+class blocking_scope {
+ public:
+  blocking_scope() noexcept : told_(blocking_observer::of_this_thread()) {
+    if (told_ != nullptr) told_->begin_blocking();
+  }
+  blocking_scope(blocking_scope const&) = delete;
+  blocking_scope& operator=(blocking_scope const&) = delete;
+  ~blocking_scope() {
+    if (told_ != nullptr) told_->end_blocking();
+  }
+
+ private:
+  blocking_observer* told_;
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
 #include <deque>
 
 namespace polyproc::inline v0_1::detail {
@@ -22318,7 +22946,7 @@ class dispatcher {
   static dispatcher& get() {
     static bool const once = [] {
       there().store(new dispatcher, std::memory_order_release);
-      std::atexit([] { get().finish(); });
+      std::atexit([] { get().finish_for_good(); });
       Backend::at_fork_child([] {
         // A thread that does not exist here may have been changing it: it is left alone.
         auto* const copy = there().load(std::memory_order_acquire);
@@ -22338,50 +22966,147 @@ class dispatcher {
     std::scoped_lock hold{lock_};
     watched_.push_back(std::move(child));
     try {
-      wake();
+      wake_watcher();
     } catch (...) {
       watched_.pop_back();
       throw;
     }
   }
-  /// Runs it soon.
+  /// Runs it soon. When the program is at its end and these threads are gone: at once, in this thread.
   void post(callback<> call) {
+    {
+      std::scoped_lock hold{lock_};
+      if (!over_) {
+        calls_.push_back(std::move(call));
+        try {
+          wake_caller();
+        } catch (...) {
+          calls_.pop_back();
+          throw;
+        }
+        return;
+      }
+    }
+    guarded_run<Backend>(call);
+  }
+  /// Runs it at that time, on the thread that watches: it must take no time and wait for nothing. Never if the program ends
+  /// before. The number is for forget.
+  std::uint64_t post_at(time_point when, callback<> call) {
     std::scoped_lock hold{lock_};
-    calls_.push_back(std::move(call));
+    timers_.push_back({when, std::move(call), ++last_timer_});
     try {
-      wake();
+      wake_watcher();
     } catch (...) {
-      calls_.pop_back();
+      timers_.pop_back();
       throw;
+    }
+    return last_timer_;
+  }
+  /// What was to run at some time is not to run any more. It may be running.
+  void forget(std::uint64_t timer_number) noexcept {
+    std::optional<timer> gone;  // destroyed without the lock
+    std::scoped_lock hold{lock_};
+    for (auto& one : timers_) {
+      if (one.number != timer_number) continue;
+      gone.emplace(std::move(one));
+      if (&one != &timers_.back()) one = std::move(timers_.back());
+      timers_.pop_back();
+      if (watching_) ring();
+      return;
     }
   }
 
-  /// Until all that was posted has run and the thread is gone. Children that still run are not waited for.
-  void finish() noexcept {
-    std::uint32_t seen = 0;
-    {
-      std::scoped_lock hold{lock_};
-      if (!running_ || std::this_thread::get_id() == thread_) return;
-      finishing_ = true;
-      ring();
-      seen = ended_.load();
-    }
-    while (ended_.load() == seen) Backend::wait(ended_, seen, Backend::now() + std::chrono::milliseconds{20});
-    std::scoped_lock hold{lock_};
-    finishing_ = false;
+  /// Until all that was posted has run and the threads are gone. Children that still run are not waited for, nor are, for
+  /// long, callbacks that wait for something themselves. From a callback: does nothing.
+  void finish() noexcept { finish(false); }
+
+  /// For tests: how many threads it has made.
+  [[nodiscard]] static std::atomic<unsigned>& threads_made() noexcept {
+    static constinit std::atomic<unsigned> count{0};
+    return count;
   }
 
  private:
   using handle = typename Backend::handle;
+  using list = std::vector<std::shared_ptr<control>>;
+  struct timer {
+    time_point when;
+    callback<> call;
+    std::uint64_t number;
+  };
+
+  /// How long a thread stays that has nothing to do.
+  static constexpr std::chrono::milliseconds linger{100};
 
   static std::atomic<dispatcher*>& there() noexcept {
     static constinit std::atomic<dispatcher*> one{nullptr};
     return one;
   }
+  /// Whose thread the calling thread is.
+  static dispatcher const*& thread_of() noexcept {
+    static thread_local dispatcher const* of = nullptr;
+    return of;
+  }
 
-  /// With lock_ held.
-  void wake() {
-    if (running_) {
+  void finish_for_good() noexcept { finish(true); }
+  void finish(bool for_good) noexcept {
+    if (thread_of() == this) return;
+    std::unique_lock hold{lock_};
+    finishing_ = true;
+    time_point patience = never;
+    while (watching_ || caller_ != 0 || (threads_ != 0 && Backend::now() < patience)) {
+      if (watching_) ring();
+      bell_for_caller();
+      // Those that are left are callbacks that wait.
+      if (!watching_ && caller_ == 0 && patience == never) patience = Backend::now() + std::chrono::milliseconds{500};
+      auto const seen = ended_.load();
+      hold.unlock();
+      Backend::wait(ended_, seen, Backend::now() + std::chrono::milliseconds{20});
+      hold.lock();
+    }
+    finishing_ = false;
+    over_ = over_ || for_good;
+  }
+
+  // --- With lock_ held.
+
+  /// Throws std::system_error.
+  template <class Run>
+  void make_thread(Run&& run) {
+    try {
+      std::thread made(std::forward<Run>(run));
+      ++threads_;
+      threads_made().fetch_add(1, std::memory_order_relaxed);
+      made.detach();  // it is waited for by finish()
+    } catch (std::system_error const& refused) {
+      throw std::system_error(refused.code(), "polyproc: the making of a thread for callbacks");
+    }
+  }
+  void thread_ends() noexcept {
+    --threads_;
+    ended_.fetch_add(1);
+    Backend::wake_all(ended_);
+  }
+
+  void wake_caller() {
+    if (caller_ != 0) {
+      bell_for_caller();
+      return;
+    }
+    if (++last_caller_ == 0) ++last_caller_;
+    auto const number = last_caller_;
+    make_thread([this, number] { serve_calls(number); });
+    caller_ = number;
+  }
+  void bell_for_caller() noexcept {
+    if (!std::exchange(caller_sleeps_, false)) return;
+    caller_bell_.fetch_add(1);
+    Backend::wake_all(caller_bell_);
+  }
+
+  void wake_watcher() {
+    if (over_) return;  // what ends with this process is looked after by child_list
+    if (watching_) {
       ring();
       return;
     }
@@ -22390,19 +23115,13 @@ class dispatcher {
     bell_[1] = write;
     rung_ = false;
     try {
-      std::thread made([this] { run(); });
-      thread_ = made.get_id();
-      running_ = true;
-      made.detach();  // it is waited for by finish()
-    } catch (std::system_error const& refused) {
-      close_bell();
-      throw std::system_error(refused.code(), "polyproc: the making of a thread for callbacks");
+      make_thread([this] { serve_watched(); });
+      watching_ = true;
     } catch (...) {
       close_bell();
       throw;
     }
   }
-  /// With lock_ held.
   void ring() noexcept {
     if (std::exchange(rung_, true)) return;
     std::byte const one{};
@@ -22415,42 +23134,117 @@ class dispatcher {
     for (auto& end : bell_) Backend::handle_close(std::exchange(end, Backend::invalid_handle));
   }
 
-  void run() noexcept {
+  // --- The threads.
+
+  struct substitution final : blocking_observer {
+    dispatcher& of;
+    unsigned const number;
+    substitution(dispatcher& whose, unsigned mine) noexcept : of(whose), number(mine) {}
+    void begin_blocking() noexcept override {
+      if (there().load(std::memory_order_acquire) != &of) return;  // a copy that a fork has made
+      std::scoped_lock hold{of.lock_};
+      if (of.caller_ != number) return;
+      of.caller_ = 0;
+      if (of.calls_.empty()) return;  // whoever posts the next one makes the substitute
+      try {
+        of.wake_caller();
+      } catch (...) {
+        of.caller_ = number;  // they have to wait
+      }
+    }
+    void end_blocking() noexcept override {}
+  };
+
+  void serve_calls(unsigned number) noexcept {
     Backend::begin_own_thread("polyproc-calls");
+    thread_of() = this;
+    substitution told(*this, number);
+    blocking_observer::of_this_thread() = &told;
     std::unique_lock hold{lock_};
-    for (;;) {
-      while (!calls_.empty()) {
+    for (bool mine = true; mine;) {
+      while (mine && !calls_.empty()) {
         auto call = std::move(calls_.front());
         calls_.pop_front();
         hold.unlock();
         guarded_run<Backend>(call);
+        { auto const gone = std::move(call); }  // what it held may end here, and that may post something
         hold.lock();
+        if (caller_ == 0) caller_ = number;  // it had waited, and nobody was needed meanwhile
+        mine = caller_ == number;
       }
+      if (!mine || finishing_ || over_) break;
+      auto const until = Backend::now() + linger;
+      while (calls_.empty() && !finishing_ && Backend::now() < until) {
+        caller_sleeps_ = true;
+        auto const seen = caller_bell_.load();
+        hold.unlock();
+        Backend::wait(caller_bell_, seen, until);
+        hold.lock();
+        caller_sleeps_ = false;
+      }
+      if (calls_.empty()) break;
+    }
+    if (caller_ == number) caller_ = 0;
+    blocking_observer::of_this_thread() = nullptr;
+    thread_ends();
+  }
+
+  void serve_watched() noexcept {
+    Backend::begin_own_thread("polyproc-watch");
+    thread_of() = this;
+    std::unique_lock hold{lock_};
+    time_point until = never;  // set while there is nothing to do
+    while (!finishing_) {
+      bool const idle = watched_.empty() && timers_.empty();
+      if (!idle) until = never;
+      else if (until == never) until = Backend::now() + linger;
+      if (idle && Backend::now() >= until) break;
+      auto deadline = until;
+      for (auto const& one : timers_) deadline = std::min(deadline, one.when);
       auto const children = watched_;
-      if (children.empty() || finishing_) break;
       hold.unlock();
-      auto over = look(children);
+      auto over = look(children, deadline);
       hold.lock();
       std::erase_if(watched_, [&](auto const& child) { return std::find(over.begin(), over.end(), child) != over.end(); });
-      if (over.empty()) continue;
+      auto due = take_due();
+      if (over.empty() && due.empty()) continue;
       hold.unlock();
       for (auto const& child : over) run_callbacks(*child);
+      for (auto& one : due) guarded_run<Backend>(one.call);
+      over.clear();
+      due.clear();
       hold.lock();
     }
     // Those that end at the same time as this process.
-    auto const rest = finishing_ ? std::exchange(watched_, {}) : std::vector<std::shared_ptr<control>>{};
+    auto const rest = finishing_ ? std::exchange(watched_, {}) : list{};
+    if (finishing_) timers_.clear();
     hold.unlock();
     for (auto const& child : rest) run_callbacks(*child);
     hold.lock();
     close_bell();
-    running_ = false;
-    ended_.fetch_add(1);
-    Backend::wake_all(ended_);
+    watching_ = false;
+    thread_ends();
   }
 
-  /// Waits until one of them has ended or the bell rings; those that have ended.
-  std::vector<std::shared_ptr<control>> look(std::vector<std::shared_ptr<control>> const& children) noexcept {
-    std::vector<std::shared_ptr<control>> over;
+  /// With lock_ held.
+  std::vector<timer> take_due() {
+    std::vector<timer> due;
+    if (timers_.empty()) return due;
+    auto const now = Backend::now();
+    for (std::size_t i = 0; i < timers_.size();) {
+      if (timers_[i].when > now) {
+        ++i;
+        continue;
+      }
+      due.push_back(std::move(timers_[i]));
+      timers_.erase(timers_.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    return due;
+  }
+
+  /// Waits until one of them has ended, the bell rings, or the time has come; those that have ended.
+  list look(list const& children, time_point until) noexcept {
+    list over;
     std::vector<handle> handles{bell_[0]};
     bool some_over = false;
     for (auto const& child : children) {
@@ -22459,7 +23253,8 @@ class dispatcher {
       if (end != Backend::invalid_handle) handles.push_back(end);
     }
     try {
-      auto const deadline = some_over ? time_point{} : Backend::now() + std::chrono::milliseconds{500};
+      auto const deadline =
+          some_over ? time_point{} : std::min(until, Backend::now() + std::chrono::milliseconds{500});
       auto const ready = Backend::wait_any(handles, deadline);
       if (ready == 0) {
         std::scoped_lock hold{lock_};
@@ -22472,26 +23267,45 @@ class dispatcher {
       // It has closed its end of a pipe, and lives on.
       if (over.empty() && ready.value_or(0) > 0) std::this_thread::sleep_for(std::chrono::milliseconds{10});
     } catch (std::exception const& problem) {
-      log<Backend>(log_level::details, std::string("the thread that runs callbacks: ") + problem.what());
+      log<Backend>(log_level::details, std::string("the thread that looks after children: ") + problem.what());
       std::this_thread::sleep_for(std::chrono::milliseconds{10});
     }
     for (auto const& child : children) child->unwatch();
     return over;
   }
 
-  static void run_callbacks(control& child) noexcept {
-    for (auto& call : child.take_callbacks()) guarded_run<Backend>([&] { call(child.status()); });
+  /// Direct ones here, those of users by the other thread.
+  void run_callbacks(control& child) noexcept {
+    for (auto& one : child.take_callbacks()) {
+      std::shared_ptr<typename control::exit_call> kept;
+      try {
+        if (!one.direct) {
+          kept = std::make_shared<typename control::exit_call>(std::move(one));
+          post([kept, status = child.status()] { kept->call(status); });
+          continue;
+        }
+      } catch (...) {  // no thread, or no memory: then here
+      }
+      guarded_run<Backend>([&] { (kept ? kept->call : one.call)(child.status()); });
+    }
   }
 
   std::mutex lock_;
-  typename Backend::template atomic<std::uint32_t> ended_{0};
-  std::thread::id thread_;
-  std::vector<std::shared_ptr<control>> watched_;
   std::deque<callback<>> calls_;
-  std::array<handle, 2> bell_{Backend::invalid_handle, Backend::invalid_handle};
+  list watched_;
+  std::vector<timer> timers_;
+  unsigned caller_ = 0;  // the number of the thread that runs calls; 0: nobody does
+  unsigned last_caller_ = 0;
+  unsigned threads_ = 0;
+  std::uint64_t last_timer_ = 0;
+  bool caller_sleeps_ = false;
+  bool watching_ = false;
   bool rung_ = false;
-  bool running_ = false;
   bool finishing_ = false;
+  bool over_ = false;
+  typename Backend::template atomic<std::uint32_t> caller_bell_{0};
+  typename Backend::template atomic<std::uint32_t> ended_{0};
+  std::array<handle, 2> bell_{Backend::invalid_handle, Backend::invalid_handle};
   dispatcher const* left_alone_ = nullptr;  // keeps in sight of a leak checker what a fork has copied
 };
 
@@ -22739,16 +23553,66 @@ inline code_location read_location(reader& in) {
   return where;
 }
 
+/// Where functions of the program itself are, which stays where it is as long as there is this process: to look that up each
+/// time would cost more than a small task. (Libraries come and go.)
+template <class Backend>
+class known_code {
+ public:
+  static void write(writer& out, void const* function) {
+    auto& known = places();
+    auto const first = (reinterpret_cast<std::uintptr_t>(function) >> 4) % sets * ways;
+    for (std::size_t i = first; i < first + ways; ++i)
+      if (known.all[i].function == function) return out.bytes(known.all[i].written);
+    auto const found = Backend::locate(function);
+    writer written;
+    write_location(written, found);
+    out.bytes(written.view());
+    auto& place = known.all[first + known.turn++ % ways];
+    if (!found.module.empty() || written.view().size() != place.written.size()) return;
+    place.function = function;
+    std::memcpy(place.written.data(), written.view().data(), place.written.size());
+  }
+  static void const* resolve(code_location const& where) {
+    if (!where.module.empty()) return Backend::resolve(where);
+    static thread_local struct {
+      std::byte const* begin = nullptr;
+      std::uint64_t build = 0;
+    } program;
+    if (program.begin == nullptr || program.build != where.build) {
+      auto const* const found = static_cast<std::byte const*>(Backend::resolve(where));
+      program = {found - where.offset, where.build};
+    }
+    return program.begin + where.offset;
+  }
+
+ private:
+  struct place {
+    void const* function = nullptr;
+    std::array<std::byte, 17> written{};  // no module's name, build, offset
+  };
+  /// A function has a few places to be in: two that are always asked for together do not drive each other out.
+  static constexpr std::size_t ways = 4;
+  static constexpr std::size_t sets = 16;
+  struct table {
+    std::array<place, ways * sets> all{};
+    std::size_t turn = 0;
+  };
+  static table& places() noexcept {
+    static thread_local table mine;
+    return mine;
+  }
+};
+
 template <class Backend, class F>
 void write_function(writer& out, F* function) {
-  write_location(out, Backend::locate(reinterpret_cast<void const*>(function)));
+  known_code<Backend>::write(out, reinterpret_cast<void const*>(function));
 }
 template <class Backend, class F>
 F* read_function(reader& in) {
   auto const where = read_location(in);
   void const* code = nullptr;
   try {
-    code = Backend::resolve(where);
+    code = known_code<Backend>::resolve(where);
   } catch (std::runtime_error const& problem) {
     throw start_error(problem.what());  // a replaced or missing module, in the backend's words
   }
@@ -22782,6 +23646,21 @@ void write_call(writer& out, F const& target, Kept const& values) {
   if constexpr (plain_function<F>) write_function<Backend>(out, target);
   else encode(out, target);
   encode(out, values);
+}
+
+/// The same from the arguments as they are: what has its parameter's type already is not copied for it; but what has one owner
+/// is taken from the caller.
+template <class Backend, class F, class... Kept, class... Args>
+void write_call_of(writer& out, F const& target, std::type_identity<std::tuple<Kept...>>, Args&&... args) {
+  write_function<Backend>(out, &call_trampoline<Backend, F, std::tuple<Kept...>>);
+  if constexpr (plain_function<F>) write_function<Backend>(out, target);
+  else encode(out, target);
+  [[maybe_unused]] auto const write = [&out]<class K, class A>(std::type_identity<K>, A&& given) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<A>, K> && can_be_copied<K>()) encode(out, given);
+    else encode(out, K(std::forward<A>(given)));
+  };
+  if constexpr (sizeof...(Kept) == 0) encode(out, std::tuple<>{});
+  else (write(std::type_identity<Kept>{}, std::forward<Args>(args)), ...);
 }
 
 /// Runs it. Throws what Backend::resolve, decoding and the target throw.
@@ -23638,18 +24517,7 @@ class basic_process {
   /// this thread, if it is known to have ended. What it lets out goes to stderr. Any number of calls.
   template <class Call>
   void on_exit(Call&& call) {
-    auto& child = started("on_exit");
-    typename control::callback kept(std::forward<Call>(call));
-    // Watched first: a call that was refused must not be run.
-    if (child.must_be_watched()) {
-      try {
-        detail::dispatcher<Backend>::get().watch(state_->child);
-      } catch (...) {
-        child.not_watched();
-        throw;
-      }
-    }
-    child.on_exit(std::move(kept));
+    call_at_exit(std::forward<Call>(call), false);
   }
 
   /// A descriptor (Windows: HANDLE) for event loops that becomes readable (signaled) at its end. It stays this object's,
@@ -23739,6 +24607,11 @@ class basic_process {
     get("start").worker = true;
     start();
   }
+  /// As on_exit, on whatever thread sees the end first: it takes no time and waits for nothing.
+  template <class Call>
+  void on_exit_directly(Call&& call) {
+    call_at_exit(std::forward<Call>(call), true);
+  }
 
  private:
   using control = detail::child_control<Backend>;
@@ -23775,6 +24648,22 @@ class basic_process {
 
     static inline std::atomic<unsigned> made{0};
   };
+
+  template <class Call>
+  void call_at_exit(Call&& call, bool direct) {
+    auto& child = started("on_exit");
+    typename control::callback kept(std::forward<Call>(call));
+    // Watched first: a call that was refused must not be run.
+    if (child.must_be_watched()) {
+      try {
+        detail::dispatcher<Backend>::get().watch(state_->child);
+      } catch (...) {
+        child.not_watched();
+        throw;
+      }
+    }
+    child.on_exit(std::move(kept), direct);
+  }
 
   template <class F, class... Args>
   void travels(F&& target, Args&&... args) {
@@ -25581,42 +26470,253 @@ using shared_mutex = basic_shared_mutex<>;
 
 }  // namespace polyproc::inline v0_1
 
+// ---- polyproc/task/async.hpp
+
+/// A call in a process of its own, and a future for what it gives.
+
+// ---- polyproc/task/answer.hpp
+
+/// What a process that runs one call gives back: a value or an exception, laid down in shared memory.
+///
+///   state of an answer:  none --(child)--> value | exception        one store, by which the bytes are published
+///
+/// The child writes, once; the process that started it reads after the child's end. A death before the store leaves `none`,
+/// and what was written until then is gone with the block, which is the owner of the piece of the arena that holds a long
+/// answer.
+
+namespace polyproc::inline v0_1 {
+namespace detail {
+
+template <backend Backend>
+class answer_slot {
+ public:
+  answer_slot() : block_(attachment<Backend>::create(sizeof(contents), fingerprint(), layout)) {}
+
+  /// Runs run(writer) and lays down what it has written, or what it let out. Throws std::bad_alloc when there is no room even
+  /// for the news that there is none.
+  template <class Run>
+  void fill(Run&& run) const {
+    auto how = value;
+    writer result;
+    try {
+      run(result);
+      lay_down(result.view());
+    } catch (...) {
+      how = exception;
+      writer problem;
+      encode_exception(problem, std::current_exception());
+      try {
+        lay_down(problem.view());
+      } catch (std::bad_alloc const&) {
+        writer little;
+        encode_exception(little, std::make_exception_ptr(std::bad_alloc()));
+        lay_down(little.view());
+      }
+    }
+    at().state.store(how, std::memory_order_release);
+    if (how == value) result.sent();
+  }
+
+  /// After the child's end. False: it has left no answer. read(reader) is called when that is a value; else throws what it
+  /// says, or what reading throws.
+  template <class Read>
+  [[nodiscard]] bool take(Read&& read) const {
+    auto& c = at();
+    auto const how = c.state.load(std::memory_order_acquire);
+    if (how == none) return false;
+    auto const size = static_cast<std::size_t>(c.size);
+    reader in({c.block == 0 ? c.data : arena<Backend>::at(c.block, size), size});
+    if (how == exception) std::rethrow_exception(decode_exception(in));
+    read(in);
+    return true;
+  }
+
+  static constexpr std::uint64_t fingerprint() { return 0x616e73776572ULL ^ sizeof(contents); }
+  static constexpr std::uint64_t layout = 1;
+  static constexpr char const* handle_name = "answer";
+
+ private:
+  friend handle_codec<answer_slot, Backend>;
+  enum : std::uint32_t { none, value, exception };
+  static constexpr std::size_t room = 1024 - shared_block_header - 32;
+  struct contents {
+    typename Backend::template atomic<std::uint32_t> state;
+    std::uint64_t size;
+    std::uint64_t block;  // 0: in data
+    std::byte data[room];
+  };
+
+  explicit answer_slot(attachment_ref<Backend> block) noexcept : block_(std::move(block)) {}
+  [[nodiscard]] contents& at() const noexcept { return *reinterpret_cast<contents*>(block_->contents()); }
+
+  void lay_down(std::span<std::byte const> bytes) const {
+    auto& c = at();
+    auto* to = c.data;
+    if (bytes.size() > room) {
+      c.block = arena<Backend>::allocate(bytes.size(), {block_->offset(), 0});
+      to = arena<Backend>::at(c.block, bytes.size());
+    }
+    c.size = bytes.size();
+    if (!bytes.empty()) std::memcpy(to, bytes.data(), bytes.size());
+  }
+
+  attachment_ref<Backend> block_;
+};
+
+/// A target as an argument: a function by its place in the program, anything else by its value.
+template <class F, backend Backend>
+struct sent_target {
+  F target;
+};
+
+/// What such a process runs.
+template <class F, class Kept, backend Backend>
+struct answered_call;
+template <class F, class... K, backend Backend>
+struct answered_call<F, std::tuple<K...>, Backend> {
+  void operator()(answer_slot<Backend> const& slot, sent_target<F, Backend> call, K... arguments) const {
+    slot.fill([&](writer& result) {
+      std::tuple<K...> values(std::move(arguments)...);
+      using returned = decltype(invoke_call(call.target, values, true));
+      if constexpr (std::is_void_v<returned>) {
+        invoke_call(call.target, values, true);
+      } else {
+        check_result<std::decay_t<returned>>();
+        encode(result, static_cast<std::decay_t<returned> const&>(invoke_call(call.target, values, true)));
+      }
+    });
+  }
+};
+
+/// A process, not yet started, that answers with target(arguments).
+template <class F, class... K, backend Backend>
+basic_process<Backend> answering_process(process_options options, answer_slot<Backend> const& slot, F const& target,
+                                         std::tuple<K...>&& arguments) {
+  options.daemon = true;
+  return std::apply(
+      [&](K&... each) {
+        return basic_process<Backend>(std::move(options), answered_call<F, std::tuple<K...>, Backend>{}, slot,
+                                      sent_target<F, Backend>{target}, std::move(each)...);
+      },
+      arguments);
+}
+
+/// Why a process that ended without an answer has lost it, as a sentence goes on: "it ...".
+template <class = void>
+std::string how_it_ended(exit_status const& status) {
+  if (status.how == exit_status::kind::exception)
+    return "ended by an uncaught " + status.exception_type + ": " + status.exception_what;
+  auto const code = status.as_code();
+  if (code < 0) return "was ended by signal " + std::to_string(-static_cast<long>(code));
+  return "exited with code " + std::to_string(code);
+}
+
+}  // namespace detail
+
+template <backend Backend>
+struct codec<detail::answer_slot<Backend>> : detail::handle_codec<detail::answer_slot<Backend>, Backend> {};
+
+template <class F, backend Backend>
+struct codec<detail::sent_target<F, Backend>> {
+  static void write(writer& out, detail::sent_target<F, Backend> const& sent) {
+    if constexpr (detail::plain_function<F>) detail::write_function<Backend>(out, sent.target);
+    else encode(out, sent.target);
+  }
+  static detail::sent_target<F, Backend> read(reader& in) {
+    if constexpr (detail::plain_function<F>) return {detail::read_function<Backend, std::remove_pointer_t<F>>(in)};
+    else return {decode<F>(in)};
+  }
+};
+
+}  // namespace polyproc::inline v0_1
+
 // ---- polyproc/task/future.hpp
 
 /// The outcome of something that runs elsewhere: a value, or the exception that ended it.
 
-namespace polyproc::inline v0_1 {
+// ---- polyproc/task/outcome.hpp
 
-/// The task was given up before it ran to its end: its pool was terminated or destroyed.
-class task_cancelled : public error {
- public:
-  task_cancelled() : error("polyproc: the task was cancelled: its pool was terminated before the task had ended") {}
-  using error::error;
-};
+/// What a future and whoever completes it share, in one process.
+///
+/// `state` says pending, pending and somebody is parked on it, or done. Value or problem are written once, before done, by
+/// the one who completes it; everybody else reads them after having seen done. What is to run when it is done hangs in a
+/// list whose head, once it was taken by the one who completes it, is `closed`: whoever finds that runs his call himself.
+
+namespace polyproc::inline v0_1 {
 
 namespace detail {
 
 template <class T>
 using stored_result = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
 
-/// Shared by a future and whoever completes it, in one process. `state` says pending, pending and somebody is parked on
-/// it, or done; value and problem are written once, before done.
-template <class T, backend Backend>
-class outcome {
+template <backend Backend>
+class outcome_base {
  public:
-  void succeed(stored_result<T>&& value) {
-    value_.emplace(std::move(value));
-    finish();
+  outcome_base() = default;
+  outcome_base(outcome_base const&) = delete;
+  outcome_base& operator=(outcome_base const&) = delete;
+  virtual ~outcome_base() {
+    auto* one = calls_.load(std::memory_order_acquire);
+    while (one != nullptr && one != closed()) delete std::exchange(one, one->next);
   }
+
+  [[nodiscard]] bool ready() const noexcept { return state_.load(std::memory_order_acquire) == done; }
+
+  /// Somebody is going to park on the word, or to wait for his call: it has to be completed though nobody asks any more.
+  virtual void must_complete() noexcept {}
+  /// Somebody asks whether it is ready, and does not wait: what has ended elsewhere is to be collected now, if anything has.
+  virtual void glance() noexcept {}
+  /// False at the deadline. Who completes it may let the one who waits do some of the work.
+  virtual bool wait(time_point deadline) noexcept { return park(deadline); }
+  /// Whether it was not too late: its outcome will be task_cancelled.
+  virtual bool cancel() { return false; }
+
+  /// For wait_any.
+  [[nodiscard]] word_wait<typename Backend::template atomic<std::uint32_t>> announce_wait() noexcept {
+    must_complete();
+    std::uint32_t seen = pending;
+    state_.compare_exchange_strong(seen, parked);
+    return {&state_, parked};
+  }
+
+  /// Something to run when it is done.
+  struct pending_call {
+    explicit pending_call(bool at_once) noexcept : direct(at_once) {}
+    pending_call(pending_call const&) = delete;
+    pending_call& operator=(pending_call const&) = delete;
+    virtual ~pending_call() = default;
+    virtual void run() noexcept = 0;
+
+    pending_call* next = nullptr;
+    bool const direct;  // by the one who completes it: takes no time, waits for nothing. Else by the dispatcher's thread.
+  };
+  /// False when it is done already: the caller has the call still, to be run by himself.
+  bool add(std::unique_ptr<pending_call>& what) noexcept {
+    auto* head = calls_.load(std::memory_order_acquire);
+    do {
+      if (head == closed()) return false;
+      what->next = head;
+    } while (!calls_.compare_exchange_weak(head, what.get(), std::memory_order_acq_rel, std::memory_order_acquire));
+    (void)what.release();
+    must_complete();
+    return true;
+  }
+
+  /// Not before it is done.
+  [[nodiscard]] std::exception_ptr const& problem() const noexcept { return problem_; }
+
   void fail(std::exception_ptr problem) noexcept {
     problem_ = std::move(problem);
     finish();
   }
 
-  [[nodiscard]] bool ready() const noexcept { return state_.load(std::memory_order_acquire) == done; }
+  /// Others may look at the value besides the one who takes it: it is to be copied if it can be.
+  void is_looked_at() noexcept { looked_at_.store(true, std::memory_order_relaxed); }
 
-  bool wait(time_point deadline) noexcept {
+ protected:
+  bool park(time_point deadline) noexcept {
     if (look<Backend>()([this] { return ready(); })) return true;
+    blocking_scope told;
     for (;;) {
       auto seen = state_.load(std::memory_order_acquire);
       if (seen == done) return true;
@@ -25626,45 +26726,166 @@ class outcome {
     }
   }
 
-  /// For wait_any.
-  [[nodiscard]] word_wait<typename Backend::template atomic<std::uint32_t>> announce_wait() noexcept {
-    std::uint32_t seen = pending;
-    state_.compare_exchange_strong(seen, parked);
-    return {&state_, parked};
+  void finish() noexcept {
+    if (state_.exchange(done, std::memory_order_acq_rel) == parked) Backend::wake_all(state_);
+    auto* last_first = calls_.exchange(closed(), std::memory_order_acq_rel);
+    if (last_first != nullptr) run_calls(last_first);
   }
-
-  stored_result<T> take() {
-    if (problem_) std::rethrow_exception(problem_);
-    return std::move(*value_);
-  }
+  [[nodiscard]] bool looked_at() const noexcept { return looked_at_.load(std::memory_order_relaxed); }
 
  private:
   enum : std::uint32_t { pending, parked, done };
-  void finish() noexcept {
-    if (state_.exchange(done, std::memory_order_acq_rel) == parked) Backend::wake_all(state_);
+
+  static pending_call* closed() noexcept {
+    struct mark final : pending_call {
+      mark() noexcept : pending_call(true) {}
+      void run() noexcept override {}
+    };
+    static mark the_mark;
+    return &the_mark;
+  }
+
+  /// In the order in which they were added.
+  static void run_calls(pending_call* last_first) noexcept {
+    pending_call* first = nullptr;
+    while (last_first != nullptr) {
+      auto* const next = last_first->next;
+      last_first->next = first;
+      first = last_first;
+      last_first = next;
+    }
+    while (first != nullptr) {
+      std::unique_ptr<pending_call> one(std::exchange(first, first->next));
+      if (one->direct) run_direct(std::move(one));
+      else dispatch(std::move(one));
+    }
+  }
+  /// One that completes the next outcome, whose call completes another: in turn, not one inside the other, however long the
+  /// chain is.
+  static void run_direct(std::unique_ptr<pending_call> one) noexcept {
+    static thread_local pending_call** end = nullptr;  // where the next one hangs, while one runs
+    if (end != nullptr) {
+      one->next = nullptr;
+      *end = one.release();
+      end = &(*end)->next;
+      return;
+    }
+    pending_call* rest = nullptr;
+    end = &rest;
+    one->run();
+    one.reset();
+    while (rest != nullptr) {
+      std::unique_ptr<pending_call> now(rest);
+      rest = now->next;
+      if (rest == nullptr) end = &rest;
+      now->run();
+    }
+    end = nullptr;
+  }
+  static void dispatch(std::unique_ptr<pending_call> one) noexcept {
+    try {
+      auto* const what = one.get();
+      dispatcher<Backend>::get().post([what] {
+        std::unique_ptr<pending_call> const owned(what);
+        owned->run();
+      });
+      (void)one.release();
+      return;
+    } catch (...) {  // no thread, or no memory: then by this one
+    }
+    one->run();
   }
 
   typename Backend::template atomic<std::uint32_t> state_{pending};
-  std::optional<stored_result<T>> value_;
+  std::atomic<bool> looked_at_{false};
+  std::atomic<pending_call*> calls_{nullptr};
   std::exception_ptr problem_;
 };
 
-}  // namespace detail
-
-/// Move-only; the destructor never waits. One thread at a time.
-template <class T, backend Backend = native_backend>
-class basic_future {
+template <class T, backend Backend>
+class outcome : public outcome_base<Backend> {
  public:
-  basic_future() = default;
-  explicit basic_future(std::shared_ptr<detail::outcome<T, Backend>> from) noexcept : from_(std::move(from)) {}
-  basic_future(basic_future&&) noexcept = default;
-  basic_future& operator=(basic_future&&) noexcept = default;
+  /// A value that cannot be moved here becomes the exception that said so: whoever waits must not wait for ever.
+  void succeed(stored_result<T>&& value) noexcept {
+    try {
+      value_.emplace(std::move(value));
+    } catch (...) {
+      return this->fail(std::current_exception());
+    }
+    this->finish();
+  }
 
-  /// Whether get may still be called.
+  /// Once, by the one who has the future: the value, or throws the problem.
+  stored_result<T> take() {
+    if (this->problem()) std::rethrow_exception(this->problem());
+    if constexpr (can_be_copied<stored_result<T>>()) {
+      if (this->looked_at()) return *value_;
+    }
+    return std::move(*value_);
+  }
+  [[nodiscard]] stored_result<T> const& look() const {
+    if (this->problem()) std::rethrow_exception(this->problem());
+    return *value_;
+  }
+
+ private:
+  std::optional<stored_result<T>> value_;
+};
+
+}  // namespace detail
+}  // namespace polyproc::inline v0_1
+
+namespace polyproc::inline v0_1 {
+
+template <class T, backend Backend = native_backend>
+class basic_future;
+template <class T, backend Backend = native_backend>
+class basic_shared_future;
+template <class T, backend Backend = native_backend>
+class basic_promise;
+
+/// Which side of a future's life somebody stands on who only wants to know how it ended.
+template <backend Backend = native_backend>
+class basic_completion {
+ public:
+  explicit basic_completion(std::shared_ptr<detail::outcome_base<Backend>> of) noexcept : of_(std::move(of)) {}
+  /// What ended it, or null if it has a value.
+  [[nodiscard]] std::exception_ptr exception() const { return of_->problem(); }
+
+ private:
+  std::shared_ptr<detail::outcome_base<Backend>> of_;
+};
+
+namespace detail {
+
+template <class T, backend Backend>
+class outcome;
+template <class Future, class F, class T, backend Backend>
+auto continue_with(std::shared_ptr<outcome<T, Backend>> const& of, F&& next);
+template <class Future>
+struct future_awaiter;
+
+template <class T>
+inline constexpr bool is_future = false;
+template <class T, backend Backend>
+inline constexpr bool is_future<basic_future<T, Backend>> = true;
+
+/// What stands behind future and shared_future alike.
+template <class T, backend Backend>
+class future_face {
+ public:
+  using value_type = T;
+
+  /// Whether there is an outcome to ask for.
   [[nodiscard]] bool valid() const noexcept { return from_ != nullptr; }
-  /// Whether get would return at once.
-  [[nodiscard]] bool ready() const { return need().ready(); }
+  /// Whether get would return at once. May collect what others have done, and waits for nothing.
+  [[nodiscard]] bool ready() const {
+    auto& of = need();
+    if (!of.ready()) of.glance();
+    return of.ready();
+  }
 
+  /// May let this thread do what it waits for, or collect what others have done.
   void wait() const { (void)need().wait(never); }
   /// False when it is not ready at the deadline.
   template <class Rep, class Period>
@@ -25676,33 +26897,2248 @@ class basic_future {
     return need().wait(detail::deadline_at<Backend>(when));
   }
 
+  /// Waits; what ended it, or null if it has a value. The value stays.
+  [[nodiscard]] std::exception_ptr exception() const {
+    need().wait(never);
+    return from_->problem();
+  }
+
+  /// Has it not run, or stops it: true if its outcome will be task_cancelled, at once when it had not begun, else as soon as
+  /// it is really gone (see the pools). False if it has its outcome, or comes from something that cannot be stopped.
+  bool cancel() const {
+    if (need().ready()) return false;
+    return from_->cancel();
+  }
+
+  /// Calls `call(done)` once it has its outcome, on a thread of the library's though nobody waits; at once, in this thread,
+  /// when it has it already. `done` is a shared_future of it (of a type that can only be moved: something with exception()
+  /// alone). Any number of calls, in their order; what one lets out goes to stderr and does not keep the others from running.
+  template <class Call>
+  void on_done(Call&& call) const {
+    struct todo final : outcome_base<Backend>::pending_call {
+      std::shared_ptr<outcome<T, Backend>> of;
+      std::decay_t<Call> target;
+      todo(std::shared_ptr<outcome<T, Backend>> from, Call&& given)
+          : outcome_base<Backend>::pending_call(false), of(std::move(from)), target(std::forward<Call>(given)) {}
+      void run() noexcept override {
+        guarded_run<Backend>([this] {
+          if constexpr (can_be_copied<stored_result<T>>()) {
+            basic_shared_future<T, Backend> const done(of);
+            target(done);
+          } else {
+            basic_completion<Backend> const done(of);
+            target(done);
+          }
+        });
+      }
+    };
+    need().is_looked_at();
+    std::unique_ptr<typename outcome_base<Backend>::pending_call> made =
+        std::make_unique<todo>(from_, std::forward<Call>(call));
+    if (!from_->add(made)) made->run();
+  }
+
+ protected:
+  future_face() = default;
+  explicit future_face(std::shared_ptr<outcome<T, Backend>> from) noexcept : from_(std::move(from)) {}
+  future_face(future_face const&) = default;
+  future_face(future_face&&) noexcept = default;
+  future_face& operator=(future_face const&) = default;
+  future_face& operator=(future_face&&) noexcept = default;
+  ~future_face() = default;
+
+  outcome<T, Backend>& need() const {
+    if (!from_)
+      throw std::logic_error("polyproc: this future has no outcome to give: it was made empty, moved from, or its value was "
+                             "already taken");
+    return *from_;
+  }
+
+  std::shared_ptr<outcome<T, Backend>> from_;
+
+ private:
+  friend struct wait_access;
+  friend struct future_access;
+  [[nodiscard]] bool wait_is_over(bool) const { return ready(); }
+  [[nodiscard]] auto announce_wait() const { return need().announce_wait(); }
+};
+
+/// For the parts of the library that combine futures.
+struct future_access {
+  template <class T, backend Backend>
+  static std::shared_ptr<outcome<T, Backend>> const& outcome_of(future_face<T, Backend> const& f) {
+    (void)f.need();
+    return f.from_;
+  }
+  template <class T, backend Backend>
+  static std::shared_ptr<outcome<T, Backend>> release(basic_future<T, Backend>& f) {
+    (void)f.need();
+    return std::exchange(f.from_, nullptr);
+  }
+  /// run(of) by whoever completes it, at once if that has happened; it takes no time and waits for nothing.
+  template <class T, backend Backend, class Run>
+  static void when_complete(std::shared_ptr<outcome<T, Backend>> const& of, Run&& run) {
+    struct todo final : outcome_base<Backend>::pending_call {
+      std::decay_t<Run> target;
+      explicit todo(Run&& given) : outcome_base<Backend>::pending_call(true), target(std::forward<Run>(given)) {}
+      void run() noexcept override { target(); }
+    };
+    std::unique_ptr<typename outcome_base<Backend>::pending_call> made = std::make_unique<todo>(std::forward<Run>(run));
+    if (!of->add(made)) made->run();
+  }
+};
+
+/// What a promise completes. One of several who may want to complete it at the same time claims that.
+template <class T, backend Backend>
+class promised_outcome : public outcome<T, Backend> {
+ public:
+  [[nodiscard]] bool claim() noexcept { return move_on(completed); }
+  [[nodiscard]] bool cancelled() const noexcept { return fate_.load(std::memory_order_acquire) == was_cancelled; }
+
+  /// Called once when it is cancelled; at once if it was. What was depended on is to be cancelled too, for example.
+  void on_cancel(callback<> call) {
+    {
+      std::scoped_lock hold{lock_};
+      if (!cancelled()) {
+        // What has its outcome is not cancelled any more, and who sees the outcome come forgets the call.
+        if (!this->ready()) on_cancel_ = std::move(call);
+        return;
+      }
+    }
+    guarded_run<Backend>(call);
+  }
+
+  bool cancel() override {
+    if (!move_on(was_cancelled)) return false;
+    callback<> call;
+    bool has_call = false;
+    {
+      std::scoped_lock hold{lock_};
+      has_call = on_cancel_.has_value();
+      if (has_call) call = std::move(*std::exchange(on_cancel_, std::nullopt));
+    }
+    this->fail(std::make_exception_ptr(task_cancelled("polyproc: this future was cancelled")));
+    if (has_call) guarded_run<Backend>(call);
+    return true;
+  }
+  /// Nobody needs to be told any more.
+  void forget_on_cancel() noexcept {
+    std::scoped_lock hold{lock_};
+    on_cancel_.reset();
+  }
+
+ private:
+  // One word, so that whoever cannot complete it any more knows why.
+  enum : std::uint8_t { open, completed, was_cancelled };
+  [[nodiscard]] bool move_on(std::uint8_t to) noexcept {
+    std::uint8_t seen = open;
+    return fate_.compare_exchange_strong(seen, to, std::memory_order_acq_rel);
+  }
+  std::atomic<std::uint8_t> fate_{open};
+  std::mutex lock_;
+  std::optional<callback<>> on_cancel_;
+};
+
+}  // namespace detail
+
+/// Completes a future. Move-only; a promise that is destroyed before it has completed its future completes it with
+/// broken_promise. From any thread, but one at a time.
+template <class T, backend Backend>
+class basic_promise {
+ public:
+  basic_promise() : to_(std::make_shared<detail::promised_outcome<T, Backend>>()) {}
+  basic_promise(basic_promise&&) noexcept = default;
+  basic_promise& operator=(basic_promise&& other) noexcept {
+    if (this != &other) {
+      give_up();
+      to_ = std::move(other.to_);
+      given_ = std::exchange(other.given_, false);
+    }
+    return *this;
+  }
+  ~basic_promise() { give_up(); }
+
+  /// Once; std::logic_error afterwards.
+  [[nodiscard]] basic_future<T, Backend> get_future() {
+    if (std::exchange(given_, true))
+      throw std::logic_error("polyproc: this promise has given its future away already; share() that future where several "
+                             "are to see the outcome");
+    return basic_future<T, Backend>(need());
+  }
+
+  /// Throws std::logic_error when it has completed its future before. What was cancelled meanwhile stays so: then the value
+  /// goes nowhere, and the result is false.
+  template <class... V>
+    requires(std::is_void_v<T> ? sizeof...(V) == 0 : sizeof...(V) == 1)
+  bool set_value(V&&... value) {
+    detail::stored_result<T> made(std::forward<V>(value)...);
+    auto const to = need();  // whoever sees the value may destroy this promise before this function returns
+    if (!claim()) return false;
+    to->succeed(std::move(made));
+    to->forget_on_cancel();
+    return true;
+  }
+  bool set_exception(std::exception_ptr problem) {
+    if (!problem) throw std::invalid_argument("polyproc: set_exception was given no exception");
+    auto const to = need();
+    if (!claim()) return false;
+    to->fail(std::move(problem));
+    to->forget_on_cancel();
+    return true;
+  }
+  template <class E>
+    requires(!std::is_same_v<std::decay_t<E>, std::exception_ptr>)
+  bool set_exception(E&& problem) {
+    return set_exception(std::make_exception_ptr(std::forward<E>(problem)));
+  }
+
+  /// Whether the future was cancelled: then nobody waits for what this promise would give.
+  [[nodiscard]] bool cancelled() const { return to_ && to_->cancelled(); }
+  /// Calls `call()` when the future is cancelled, in the thread that cancels; at once if it was. The last one given counts.
+  template <class Call>
+  void on_cancel(Call&& call) {
+    need()->on_cancel(detail::callback<>(std::forward<Call>(call)));
+  }
+
+ private:
+  [[nodiscard]] std::shared_ptr<detail::promised_outcome<T, Backend>> const& need() const {
+    if (!to_) throw std::logic_error("polyproc: this promise was moved from");
+    return to_;
+  }
+  bool claim() {
+    if (need()->claim()) return true;
+    if (to_->cancelled()) return false;
+    throw std::logic_error("polyproc: this promise has completed its future already");
+  }
+  void give_up() noexcept {
+    if (to_ && to_->claim()) {
+      to_->fail(std::make_exception_ptr(broken_promise()));
+      to_->forget_on_cancel();
+    }
+  }
+  std::shared_ptr<detail::promised_outcome<T, Backend>> to_;
+  bool given_ = false;
+};
+
+/// Copyable; any number of threads may use copies at once.
+template <class T, backend Backend>
+class basic_shared_future : public detail::future_face<T, Backend> {
+ public:
+  basic_shared_future() = default;
+  explicit basic_shared_future(std::shared_ptr<detail::outcome<T, Backend>> from) noexcept
+      : detail::future_face<T, Backend>(std::move(from)) {}
+
+  /// Waits, and gives the value, which stays, or throws what ended the task, each time.
+  std::add_lvalue_reference_t<std::add_const_t<T>> get() const {
+    this->need().wait(never);
+    auto const& value = this->from_->look();
+    if constexpr (!std::is_void_v<T>) return value;
+  }
+
+  /// As future::then, but this one keeps its outcome: `next` is called with a reference to the value, or with a
+  /// shared_future. Cancelling what is given back cancels what it comes from, for all who share it.
+  template <class F>
+  auto then(F&& next) const {
+    return detail::continue_with<basic_shared_future>(detail::future_access::outcome_of<T, Backend>(*this),
+                                                      std::forward<F>(next));
+  }
+
+  /// co_await f: suspends until it has its outcome, then as get().
+  auto operator co_await() const { return detail::future_awaiter<basic_shared_future>{*this}; }
+};
+
+namespace detail {
+
+/// What a continuation of a future is given: its value, or the future itself.
+template <class Future>
+struct continued;
+template <class T, backend Backend>
+struct continued<basic_future<T, Backend>> {
+  using value = T;
+  using argument = T;
+  using back = Backend;
+  static T value_of(outcome<T, Backend>& from) {
+    if constexpr (std::is_void_v<T>) (void)from.take();
+    else return from.take();
+  }
+};
+template <class T, backend Backend>
+struct continued<basic_shared_future<T, Backend>> {
+  using value = T;
+  using argument = std::add_lvalue_reference_t<T const>;
+  using back = Backend;
+  static argument value_of(outcome<T, Backend>& from) {
+    if constexpr (std::is_void_v<T>) (void)from.look();
+    else return from.look();
+  }
+};
+
+/// Whether it takes the value; else it takes the future.
+template <class Future, class F>
+consteval bool takes_value() {
+  using argument = typename continued<Future>::argument;
+  if constexpr (std::is_void_v<argument>) return std::is_invocable_v<F&>;
+  else return std::is_invocable_v<F&, argument>;
+}
+template <class Future, class F>
+struct continuation_result {
+  static_assert(takes_value<Future, F>() || std::is_invocable_v<F&, Future>,
+                "polyproc: what is given to then() must be callable with the future's value (with nothing for future<void>), "
+                "or with the future itself, to see its exception");
+  static auto probe() {
+    using argument = typename continued<Future>::argument;
+    if constexpr (!takes_value<Future, F>()) return std::type_identity<std::invoke_result_t<F&, Future>>{};
+    else if constexpr (std::is_void_v<argument>) return std::type_identity<std::invoke_result_t<F&>>{};
+    else return std::type_identity<std::invoke_result_t<F&, argument>>{};
+  }
+  using type = std::decay_t<typename decltype(probe())::type>;
+};
+template <class R>
+struct flattened {
+  using type = R;
+};
+template <class R, backend Backend>
+struct flattened<basic_future<R, Backend>> {
+  using type = R;
+};
+
+/// Passes on what one outcome becomes to the promise of another.
+template <class R, backend Backend>
+void forward_outcome(basic_future<R, Backend> from, std::shared_ptr<basic_promise<R, Backend>> to) {
+  auto const of = future_access::release(from);
+  to->on_cancel([of] { (void)of->cancel(); });
+  future_access::when_complete(of, [of, to] {
+    try {
+      if (of->problem()) (void)to->set_exception(of->problem());
+      else if constexpr (std::is_void_v<R>) (void)to->set_value();
+      else (void)to->set_value(of->take());
+    } catch (...) {
+      (void)to->set_exception(std::current_exception());
+    }
+  });
+}
+
+/// Completes a promise with what run() gives.
+template <class Made, class R, backend Backend, class Run>
+void settle(std::shared_ptr<basic_promise<R, Backend>> const& to, Run&& run) {
+  if constexpr (is_future<Made>) {
+    forward_outcome(run(), to);
+  } else if constexpr (std::is_void_v<Made>) {
+    run();
+    (void)to->set_value();
+  } else {
+    (void)to->set_value(run());
+  }
+}
+
+/// The future of what `next` makes of another one.
+template <class Future, class F, class T, backend Backend>
+auto continue_with(std::shared_ptr<outcome<T, Backend>> const& of, F&& next) {
+  using target = std::decay_t<F>;
+  using made = typename continuation_result<Future, target>::type;
+  using result = typename flattened<made>::type;
+  auto promise = std::make_shared<basic_promise<result, Backend>>();
+  auto after = promise->get_future();
+  promise->on_cancel([of] { (void)of->cancel(); });
+
+  struct todo final : outcome_base<Backend>::pending_call {
+    std::shared_ptr<outcome<T, Backend>> from;
+    std::shared_ptr<basic_promise<result, Backend>> to;
+    target what;
+    todo(std::shared_ptr<outcome<T, Backend>> f, std::shared_ptr<basic_promise<result, Backend>> t, F&& w)
+        : outcome_base<Backend>::pending_call(false), from(std::move(f)), to(std::move(t)), what(std::forward<F>(w)) {}
+    void run() noexcept override {
+      try {
+        if (to->cancelled()) return;
+        if constexpr (!takes_value<Future, target>()) {
+          settle<made>(to, [this]() -> decltype(auto) { return what(Future(from)); });
+        } else if (from->problem()) {
+          (void)to->set_exception(from->problem());
+        } else if constexpr (std::is_void_v<T>) {
+          settle<made>(to, [this]() -> decltype(auto) { return what(); });
+        } else {
+          settle<made>(to, [this]() -> decltype(auto) { return what(continued<Future>::value_of(*from)); });
+        }
+      } catch (...) {
+        try {
+          (void)to->set_exception(std::current_exception());
+        } catch (...) {  // it was completed: what was thrown afterwards has nowhere to go
+        }
+      }
+    }
+  };
+  std::unique_ptr<typename outcome_base<Backend>::pending_call> call =
+      std::make_unique<todo>(of, std::move(promise), std::forward<F>(next));
+  if (!of->add(call)) call->run();
+  return after;
+}
+
+/// What a coroutine does with a future that it waits for.
+template <class Future>
+struct future_awaiter {
+  using back = typename continued<Future>::back;
+  Future from;
+
+  [[nodiscard]] bool await_ready() const { return from.ready(); }
+  /// Not inlined: some compilers keep what is local here in the coroutine's frame, which may be gone before the end.
+  template <class Handle>
+  [[gnu::noinline]] bool await_suspend(Handle waiting) {
+    struct todo final : outcome_base<back>::pending_call {
+      Handle to;
+      explicit todo(Handle h) noexcept : outcome_base<back>::pending_call(false), to(h) {}
+      void run() noexcept override {
+        guarded_run<back>([this] { to.resume(); });
+      }
+    };
+    std::unique_ptr<typename outcome_base<back>::pending_call> call = std::make_unique<todo>(waiting);
+    auto const kept = future_access::outcome_of(from);  // the coroutine, with this in it, may be gone when add returns
+    if constexpr (requires { waiting.promise().waits_for(kept); }) waiting.promise().waits_for(kept);
+    return kept->add(call);
+  }
+  decltype(auto) await_resume() { return from.get(); }
+};
+
+}  // namespace detail
+
+/// Move-only; the destructor never waits, and what it stands for goes on. One thread at a time.
+template <class T, backend Backend>
+class basic_future : public detail::future_face<T, Backend> {
+ public:
+  basic_future() = default;
+  explicit basic_future(std::shared_ptr<detail::outcome<T, Backend>> from) noexcept
+      : detail::future_face<T, Backend>(std::move(from)) {}
+  basic_future(basic_future const&) = delete;
+  basic_future& operator=(basic_future const&) = delete;
+  basic_future(basic_future&&) noexcept = default;
+  basic_future& operator=(basic_future&&) noexcept = default;
+  ~basic_future() = default;
+
   /// Waits, and gives the value or throws what ended the task: its own exception (as itself where it is a standard type,
   /// else remote_error), worker_lost when its process died, task_cancelled. Once; std::logic_error afterwards.
   T get() {
-    need().wait(never);
-    auto const from = std::exchange(from_, nullptr);
+    this->need().wait(never);
+    auto const from = std::exchange(this->from_, nullptr);
     if constexpr (std::is_void_v<T>)
       (void)from->take();
     else
       return from->take();
   }
 
- private:
-  friend struct detail::wait_access;
-  [[nodiscard]] bool wait_is_over(bool) const { return ready(); }
-  [[nodiscard]] auto announce_wait() const { return need().announce_wait(); }
-
-  detail::outcome<T, Backend>& need() const {
-    if (!from_)
-      throw std::logic_error("polyproc: this future has no outcome to give: it was made empty, moved from, or its value was "
-                             "already taken");
-    return *from_;
+  /// For several who want to see the outcome. This future is empty afterwards.
+  [[nodiscard]] basic_shared_future<T, Backend> share() {
+    this->need().is_looked_at();
+    return basic_shared_future<T, Backend>(std::exchange(this->from_, nullptr));
   }
-  std::shared_ptr<detail::outcome<T, Backend>> from_;
+
+  /// What comes after it: `next(value)` (next() after future<void>) runs on a thread of the library's when there is a value,
+  /// and the future given back stands for what next gives (where that is a future itself, for that one's outcome). An
+  /// exception passes by next and becomes the outcome; but a `next` that takes the future<T> itself is called in each case.
+  /// Cancelling what is given back cancels what it comes from. This future is empty afterwards.
+  template <class F>
+  auto then(F&& next) {
+    auto const of = detail::future_access::outcome_of<T, Backend>(*this);
+    auto after = detail::continue_with<basic_future>(of, std::forward<F>(next));
+    this->from_.reset();
+    return after;
+  }
+
+  /// co_await f: suspends until it has its outcome, then as get(). The coroutine goes on on a thread of the library's. From a
+  /// coroutine of any type.
+  auto operator co_await() {
+    return detail::future_awaiter<basic_future>{basic_future(detail::future_access::release(*this))};
+  }
+
+  /// A function that returns a future may be a coroutine: it runs in the caller up to the first thing it waits for.
+  struct promise_type;
 };
+
+namespace detail {
+struct goes_on_at_once {
+  [[nodiscard]] bool await_ready() const noexcept { return true; }
+  template <class Handle>
+  void await_suspend(Handle) const noexcept {}
+  void await_resume() const noexcept {}
+};
+template <class T, backend Backend>
+struct coroutine_result {
+  basic_promise<T, Backend> promise;
+  template <class V>
+  void return_value(V&& value) {
+    (void)promise.set_value(std::forward<V>(value));
+  }
+};
+template <backend Backend>
+struct coroutine_result<void, Backend> {
+  basic_promise<void, Backend> promise;
+  void return_void() { (void)promise.set_value(); }
+};
+}  // namespace detail
+
+template <class T, backend Backend>
+struct basic_future<T, Backend>::promise_type : detail::coroutine_result<T, Backend> {
+  [[nodiscard]] basic_future get_return_object() { return this->promise.get_future(); }
+  [[nodiscard]] detail::goes_on_at_once initial_suspend() const noexcept { return {}; }
+  [[nodiscard]] detail::goes_on_at_once final_suspend() const noexcept { return {}; }
+  void unhandled_exception() noexcept {
+    try {
+      (void)this->promise.set_exception(std::current_exception());
+    } catch (std::logic_error const&) {  // out of a destructor, after co_return had given the value
+    }
+  }
+  /// Who cancels the coroutine's future cancels what the coroutine waits for.
+  template <class U>
+  void waits_for(std::shared_ptr<detail::outcome<U, Backend>> const& of) {
+    this->promise.on_cancel([of] { (void)of->cancel(); });
+  }
+};
+
+/// A future that has its outcome already.
+template <class T>
+[[nodiscard]] basic_future<std::decay_t<T>> make_ready_future(T&& value) {
+  basic_promise<std::decay_t<T>> made;
+  auto f = made.get_future();
+  (void)made.set_value(std::forward<T>(value));
+  return f;
+}
+template <class = void>
+[[nodiscard]] basic_future<void> make_ready_future() {
+  basic_promise<void> made;
+  auto f = made.get_future();
+  (void)made.set_value();
+  return f;
+}
 
 template <class T>
 using future = basic_future<T>;
+template <class T>
+using shared_future = basic_shared_future<T>;
+template <class T>
+using promise = basic_promise<T>;
+
+}  // namespace polyproc::inline v0_1
+
+namespace polyproc::inline v0_1 {
+namespace detail {
+
+template <class T, backend Backend>
+class answered_outcome final : public outcome<T, Backend> {
+ public:
+  template <class F, class Kept>
+  answered_outcome(process_options options, F const& target, Kept&& arguments)
+      : slot_(std::in_place), process_(answering_process(std::move(options), *slot_, target, std::move(arguments))) {}
+
+  /// Throws what process::start throws; then it is gone.
+  void start(std::shared_ptr<answered_outcome> const& self) {
+    process_.start(typename basic_process<Backend>::as_worker{});
+    process_.on_exit_directly([self](exit_status const& status) { self->ended(status); });
+  }
+
+  bool cancel() override {
+    std::uint32_t seen = open;
+    if (!fate_.compare_exchange_strong(seen, cancelled)) return seen == cancelled;
+    try {
+      process_.kill_tree();
+    } catch (std::system_error const&) {  // something that it has started may not be ended by this user
+      process_.kill();
+    }
+    return true;
+  }
+
+ private:
+  enum : std::uint32_t { open, cancelled, over };
+
+  void ended(exit_status const& status) noexcept {
+    bool const was_cancelled = fate_.exchange(over) == cancelled;
+    std::exception_ptr problem;
+    std::optional<stored_result<T>> value;
+    try {
+      // Also when it was cancelled: what an answer holds has to be let go of.
+      bool const answered = slot_->take([&](reader& in) {
+        if constexpr (std::is_void_v<T>) value.emplace();
+        else value.emplace(decode<T>(in));
+        in.expect_end();
+      });
+      if (!answered && !was_cancelled) {
+        auto const pid = *process_.pid();
+        throw worker_lost("polyproc: process " + std::to_string(pid) + " (" + process_.name() +
+                              ") was lost with the call it was running: it " + how_it_ended(status),
+                          pid, status.as_code());
+      }
+    } catch (...) {
+      problem = std::current_exception();
+    }
+    slot_.reset();
+    if (was_cancelled)
+      problem = std::make_exception_ptr(task_cancelled("polyproc: the call was cancelled, and its process was ended"));
+    if (problem) this->fail(std::move(problem));
+    else this->succeed(std::move(*value));
+  }
+
+  std::optional<answer_slot<Backend>> slot_;
+  std::atomic<std::uint32_t> fate_{open};
+  basic_process<Backend> process_;
+};
+
+}  // namespace detail
+
+/// target(args...) in a process of its own: what may be said here is what may be said of a process (see process), and the
+/// future gets what the target returns, of any size, or its exception; worker_lost{pid, exit code} if the process ends
+/// without either. cancel() ends it at whatever instruction it is, with all that it has started, and the outcome is
+/// task_cancelled when it is gone.
+///
+/// The process is a daemon, because nobody could take the answer when this process has ended; it may start processes of its
+/// own. It lives on when the future is dropped, and is waited for by nobody. Of the options all but .daemon count. Throws
+/// what process::start throws.
+template <class F, class... Args>
+[[nodiscard]] auto async(process_options options, F&& target, Args&&... args) {
+  using result = std::decay_t<call_result_t<F, Args...>>;
+  using outcome = detail::answered_outcome<result, native_backend>;
+  if (options.name.empty()) {
+    static constinit std::atomic<unsigned> started{0};
+    options.name = "async-" + std::to_string(started.fetch_add(1, std::memory_order_relaxed) + 1);
+  }
+  std::decay_t<F> const kept(std::forward<F>(target));
+  auto const made = std::make_shared<outcome>(
+      std::move(options), kept, detail::convert_arguments<call_parameters_t<F, Args...>>(std::forward<Args>(args)...));
+  made->start(made);
+  return basic_future<result, native_backend>(made);
+}
+
+/// In a process group (Windows: job) of its own: nothing that it has started outlives it.
+template <class F, class... Args>
+  requires(!std::is_same_v<std::decay_t<F>, process_options>)
+[[nodiscard]] auto async(F&& target, Args&&... args) {
+  return async(process_options{.group = true}, std::forward<F>(target), std::forward<Args>(args)...);
+}
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/task/combine.hpp
+
+/// Several futures at once: all of them, any of them, one after the other as they complete.
+///
+/// A future here is a future<T> or a shared_future<T>, whatever completes it. Those that are combined into one (when_all,
+/// when_any) are taken over: a future<T> is empty afterwards, also if it was not given by std::move. Those that are only
+/// waited for (wait, as_completed) stay as they are. There is no limit to their number; who waits sleeps.
+
+namespace polyproc::inline v0_1 {
+
+namespace detail {
+
+template <class F>
+struct future_traits {
+  static constexpr bool known = false;
+};
+template <class T, backend Backend>
+struct future_traits<basic_future<T, Backend>> {
+  static constexpr bool known = true;
+  static constexpr bool shared = false;
+  using value = T;
+  using back = Backend;
+};
+template <class T, backend Backend>
+struct future_traits<basic_shared_future<T, Backend>> {
+  static constexpr bool known = true;
+  static constexpr bool shared = true;
+  using value = T;
+  using back = Backend;
+};
+template <class F>
+using traits_of = future_traits<std::remove_cvref_t<F>>;
+
+}  // namespace detail
+
+/// A future<T> or shared_future<T>.
+template <class F>
+concept any_future = detail::traits_of<F>::known;
+/// A range of such.
+template <class R>
+concept future_range = std::ranges::forward_range<R> && any_future<std::ranges::range_reference_t<R>>;
+
+namespace detail {
+
+template <future_range R>
+using traits_in = traits_of<std::ranges::range_reference_t<R>>;
+
+/// One of the futures that are combined.
+template <class F>
+struct combined_part {
+  using traits = future_traits<F>;
+  using kept = stored_result<typename traits::value>;
+  std::shared_ptr<outcome<typename traits::value, typename traits::back>> of;
+
+  /// Not before it is ready. Throws what it ended by.
+  [[nodiscard]] kept take() const {
+    if constexpr (traits::shared) {
+      static_assert(std::is_copy_constructible_v<kept>,
+                    "polyproc: the value of a shared_future is copied into the combined result, and this type cannot be "
+                    "copied; combine futures that are not shared");
+      return of->look();
+    } else {
+      return of->take();
+    }
+  }
+};
+template <any_future F>
+auto part_of(F&& from) {
+  using plain = std::remove_cvref_t<F>;
+  if constexpr (future_traits<plain>::shared) {
+    return combined_part<plain>{future_access::outcome_of(from)};
+  } else {
+    static_assert(!std::is_const_v<std::remove_reference_t<F>>,
+                  "polyproc: a future that is combined with others is taken over, and this one is const; share() it");
+    return combined_part<plain>{future_access::release(from)};
+  }
+}
+
+/// What the parts of a when_all have in common. Parts: a vector or a tuple of combined_part.
+template <class Result, class Parts, backend Backend>
+struct all_state {
+  Parts parts;
+  std::atomic<std::size_t> left;
+  std::shared_ptr<promised_outcome<Result, Backend>> to = std::make_shared<promised_outcome<Result, Backend>>();
+
+  all_state(Parts&& of, std::size_t count) : parts(std::move(of)), left(count) {}
+
+  void completed(std::exception_ptr const& problem) noexcept {
+    bool const last = left.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    if (!problem && !last) return;
+    if (!to->claim()) return;
+    if (problem) to->fail(problem);
+    else give();
+    to->forget_on_cancel();
+  }
+  void give() noexcept {
+    try {
+      if constexpr (std::is_void_v<Result>) to->succeed({});
+      else to->succeed(collect(parts));
+    } catch (...) {
+      to->fail(std::current_exception());
+    }
+  }
+  template <class F>
+  static Result collect(std::vector<combined_part<F>> const& from) {
+    Result all;
+    all.reserve(from.size());
+    for (auto const& each : from) all.push_back(each.take());
+    return all;
+  }
+  template <class... F>
+  static Result collect(std::tuple<combined_part<F>...> const& from) {
+    return std::apply([](auto const&... each) { return Result{each.take()...}; }, from);
+  }
+};
+
+template <class... F, class Visit>
+void each_part(std::tuple<combined_part<F>...> const& parts, Visit&& visit) {
+  std::apply([&](auto const&... one) { (visit(one), ...); }, parts);
+}
+template <class F, class Visit>
+void each_part(std::vector<combined_part<F>> const& parts, Visit&& visit) {
+  for (auto const& one : parts) visit(one);
+}
+
+template <class Result, backend Backend, class Parts>
+basic_future<Result, Backend> when_all_of(Parts&& parts, std::size_t count) {
+  auto const state = std::make_shared<all_state<Result, Parts, Backend>>(std::move(parts), count);
+  basic_future<Result, Backend> made(state->to);
+  if (count == 0) {
+    if (state->to->claim()) state->give();
+    return made;
+  }
+  state->to->on_cancel([state] { each_part(state->parts, [](auto const& one) { (void)one.of->cancel(); }); });
+  each_part(state->parts, [&](auto const& one) {
+    auto const* const watched = one.of.get();
+    future_access::when_complete(one.of, [state, watched] { state->completed(watched->problem()); });
+  });
+  return made;
+}
+
+}  // namespace detail
+
+/// A future of all values, in the order of the futures: of a std::vector<T> (of nothing, for futures of void). The first
+/// failure completes it at once, and the others go on. Cancelling it cancels them all. Throws std::logic_error for an empty
+/// future, std::bad_alloc.
+template <future_range R>
+[[nodiscard]] auto when_all(R&& futures) {
+  using future_type = std::remove_cvref_t<std::ranges::range_reference_t<R>>;
+  using traits = detail::future_traits<future_type>;
+  std::vector<detail::combined_part<future_type>> parts;
+  for (auto&& one : futures) (void)detail::future_access::outcome_of(one);  // none is taken if one is empty
+  for (auto&& one : futures) parts.push_back(detail::part_of(one));
+  auto const count = parts.size();
+  if constexpr (std::is_void_v<typename traits::value>)
+    return detail::when_all_of<void, typename traits::back>(std::move(parts), count);
+  else
+    return detail::when_all_of<std::vector<typename traits::value>, typename traits::back>(std::move(parts), count);
+}
+
+/// A future of a std::tuple of all values, with std::monostate for void. As above.
+template <any_future F, any_future... More>
+[[nodiscard]] auto when_all(F&& first, More&&... more) {
+  using result = std::tuple<detail::stored_result<typename detail::traits_of<F>::value>,
+                            detail::stored_result<typename detail::traits_of<More>::value>...>;
+  (void)detail::future_access::outcome_of(first);
+  ((void)detail::future_access::outcome_of(more), ...);
+  // Braces: in this order.
+  std::tuple<detail::combined_part<std::remove_cvref_t<F>>, detail::combined_part<std::remove_cvref_t<More>>...> parts{
+      detail::part_of(first), detail::part_of(more)...};
+  return detail::when_all_of<result, typename detail::traits_of<F>::back>(std::move(parts), 1 + sizeof...(More));
+}
+
+/// Which of the futures was ready first, and all of them, that one among them: a std::vector or a std::tuple.
+template <class Futures>
+struct first_ready {
+  std::size_t index = 0;
+  Futures futures;
+};
+
+namespace detail {
+
+template <class Result, backend Backend>
+struct any_state {
+  std::optional<Result> result;  // for the one who claims `to`
+  std::shared_ptr<promised_outcome<Result, Backend>> to = std::make_shared<promised_outcome<Result, Backend>>();
+
+  explicit any_state(Result&& all) : result(std::move(all)) {}
+  void completed(std::size_t index) noexcept {
+    if (!to->claim()) return;
+    result->index = index;
+    to->succeed(std::move(*result));
+    result.reset();
+    to->forget_on_cancel();
+  }
+};
+
+/// `visit_all(visit)` calls visit(outcome) for each, in order.
+template <backend Backend, class Futures, class Outcomes>
+auto when_any_of(Futures&& futures, Outcomes&& outcomes) {
+  using result = first_ready<Futures>;
+  auto const state = std::make_shared<any_state<result, Backend>>(result{0, std::move(futures)});
+  basic_future<result, Backend> made(state->to);
+  state->to->on_cancel([outcomes] { std::apply([](auto const&... list) { (list.cancel(), ...); }, outcomes); });
+  std::size_t index = 0;
+  std::apply(
+      [&](auto const&... list) {
+        (list.each([&](auto const& one) {
+          auto const mine = index++;
+          if (!state->to->ready()) future_access::when_complete(one, [state, mine] { state->completed(mine); });
+        }),
+         ...);
+      },
+      outcomes);
+  return made;
+}
+
+/// One or several outcomes of a type.
+template <class Outcome>
+struct outcome_list {
+  std::vector<std::shared_ptr<Outcome>> all;
+  template <class Visit>
+  void each(Visit&& visit) const {
+    for (auto const& one : all) visit(one);
+  }
+  void cancel() const {
+    for (auto const& one : all) (void)one->cancel();
+  }
+};
+template <any_future F>
+auto outcomes_of(F const& from) {
+  using traits = traits_of<F>;
+  return outcome_list<outcome<typename traits::value, typename traits::back>>{{future_access::outcome_of(from)}};
+}
+template <any_future F>
+std::remove_cvref_t<F> taken(F&& from) {
+  if constexpr (traits_of<F>::shared) return from;
+  else return std::move(from);
+}
+
+}  // namespace detail
+
+/// A future of the index of the first one that is ready, by a value or a failure, and of all the futures, to go on with.
+/// Cancelling it cancels them all. Throws std::invalid_argument when there are none, std::logic_error for an empty future.
+template <future_range R>
+[[nodiscard]] auto when_any(R&& futures) {
+  using future_type = std::remove_cvref_t<std::ranges::range_reference_t<R>>;
+  using traits = detail::future_traits<future_type>;
+  detail::outcome_list<detail::outcome<typename traits::value, typename traits::back>> outcomes;
+  for (auto&& one : futures) outcomes.all.push_back(detail::future_access::outcome_of(one));
+  if (outcomes.all.empty())
+    throw std::invalid_argument("polyproc: when_any of no futures would never be ready");
+  std::vector<future_type> all;
+  all.reserve(outcomes.all.size());
+  for (auto&& one : futures) all.push_back(detail::taken(one));
+  return detail::when_any_of<typename traits::back>(std::move(all), std::tuple(std::move(outcomes)));
+}
+template <any_future F, any_future... More>
+[[nodiscard]] auto when_any(F&& first, More&&... more) {
+  auto outcomes = std::tuple(detail::outcomes_of(first), detail::outcomes_of(more)...);
+  std::tuple<std::remove_cvref_t<F>, std::remove_cvref_t<More>...> all{detail::taken(first), detail::taken(more)...};
+  return detail::when_any_of<typename detail::traits_of<F>::back>(std::move(all), std::move(outcomes));
+}
+
+// --- one after the other
+
+namespace detail {
+
+/// Where futures enter their number as they complete.
+template <backend Backend>
+struct completion_order {
+  explicit completion_order(std::size_t count) : order(count) {}
+  /// By the one who completes number `index`.
+  void enter(std::size_t index) noexcept {
+    order[next.fetch_add(1, std::memory_order_relaxed)].store(index + 1);
+    if (waiting.load() == 0) return;
+    turn.fetch_add(1);
+    Backend::wake_all(turn);
+  }
+  /// The one that came as number `place`; nothing at the deadline.
+  std::optional<std::size_t> at(std::size_t place, time_point deadline) {
+    auto const there = [&] { return order[place].load() != 0; };
+    if (!look<Backend>()(there)) {
+      blocking_scope told;
+      waiting.fetch_add(1);
+      for (;;) {
+        auto const seen = turn.load();
+        if (there()) break;
+        if (deadline != never && Backend::now() >= deadline) break;
+        Backend::wait(turn, seen, no_later_than<Backend>(deadline, idle_recheck));
+      }
+      waiting.fetch_sub(1);
+    }
+    auto const found = order[place].load();
+    if (found == 0) return std::nullopt;
+    return found - 1;
+  }
+
+  std::vector<std::atomic<std::size_t>> order;
+  std::atomic<std::size_t> next{0};
+  typename Backend::template atomic<std::uint32_t> waiting{0};
+  typename Backend::template atomic<std::uint32_t> turn{0};
+};
+
+}  // namespace detail
+
+/// What as_completed gives: a range to go through once, each future when it is ready.
+template <class Future>
+class completed_range {
+ public:
+  using traits = detail::future_traits<Future>;
+  using back = typename traits::back;
+
+  class iterator {
+   public:
+    using value_type = Future;
+    using difference_type = std::ptrdiff_t;
+    using iterator_concept = std::input_iterator_tag;
+
+    iterator() = default;
+    [[nodiscard]] Future& operator*() const { return *of_->now_; }
+    [[nodiscard]] Future* operator->() const { return of_->now_; }
+    iterator& operator++() {
+      of_->go_on();
+      return *this;
+    }
+    void operator++(int) { of_->go_on(); }
+    friend bool operator==(iterator const& at, std::default_sentinel_t) { return at.is_over(); }
+
+   private:
+    friend completed_range;
+    explicit iterator(completed_range* of) noexcept : of_(of) {}
+    [[nodiscard]] bool is_over() const noexcept { return of_->now_ == nullptr; }
+    completed_range* of_ = nullptr;
+  };
+
+  completed_range(std::vector<Future>&& own, std::vector<Future*> all, time_point deadline)
+      : own_(std::move(own)), all_(std::move(all)), deadline_(deadline) {
+    for (auto& one : own_) all_.push_back(&one);
+    order_ = std::make_shared<detail::completion_order<back>>(all_.size());
+    for (auto const* one : all_) (void)detail::future_access::outcome_of(*one);
+    for (std::size_t i = 0; i < all_.size(); ++i)
+      detail::future_access::when_complete(detail::future_access::outcome_of(*all_[i]),
+                                           [order = order_, i] { order->enter(i); });
+  }
+  completed_range(completed_range const&) = delete;
+  completed_range& operator=(completed_range const&) = delete;
+  completed_range(completed_range&&) noexcept = default;
+  completed_range& operator=(completed_range&&) noexcept = default;
+  ~completed_range() = default;
+
+  /// Waits for the first one. A second call goes on where the range is.
+  [[nodiscard]] iterator begin() {
+    if (given_ == 0) go_on();
+    return iterator(this);
+  }
+  [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
+
+  /// Where in the range that was given the one is that the iterator stands on.
+  [[nodiscard]] std::size_t index() const noexcept { return index_; }
+  /// How many were not given (yet).
+  [[nodiscard]] std::size_t left() const noexcept { return all_.size() - given_; }
+  /// Whether the range has ended at its deadline, before all were ready.
+  [[nodiscard]] bool timed_out() const noexcept { return timed_out_; }
+
+ private:
+  void go_on() {
+    now_ = nullptr;
+    if (given_ == all_.size() || timed_out_) return;
+    auto const next = order_->at(given_, deadline_);
+    timed_out_ = !next;
+    if (!next) return;
+    ++given_;
+    index_ = *next;
+    now_ = all_[*next];
+  }
+
+  std::vector<Future> own_;
+  std::vector<Future*> all_;
+  time_point deadline_;
+  std::shared_ptr<detail::completion_order<back>> order_;
+  std::size_t given_ = 0;
+  std::size_t index_ = 0;
+  Future* now_ = nullptr;
+  bool timed_out_ = false;
+};
+
+namespace detail {
+template <future_range R>
+auto completed_of(R&& futures, time_point deadline) {
+  using future_type = std::remove_reference_t<std::ranges::range_reference_t<R>>;
+  using plain = std::remove_const_t<future_type>;
+  static_assert(std::is_lvalue_reference_v<R> || std::is_same_v<std::remove_cvref_t<R>, std::vector<plain>>,
+                "polyproc: as_completed gives references to the futures, which must live as long as it does: give it a range "
+                "that has a name, or a std::vector by std::move");
+  if constexpr (std::is_lvalue_reference_v<R>) {
+    static_assert(!std::is_const_v<future_type>,
+                  "polyproc: as_completed gives futures whose value can be taken, and these are const");
+    std::vector<plain*> all;
+    for (auto& one : futures) all.push_back(&one);
+    return completed_range<plain>({}, std::move(all), deadline);
+  } else {
+    return completed_range<plain>(std::move(futures), {}, deadline);
+  }
+}
+}  // namespace detail
+
+/// The futures in the order in which they become ready:
+///
+///     for (auto& f : polyproc::as_completed(futures)) use(f.get());
+///
+/// References into the range, which must live as long; a std::vector that is given by std::move is kept instead. Throws
+/// std::logic_error for an empty future.
+template <future_range R>
+[[nodiscard]] auto as_completed(R&& futures) {
+  return detail::completed_of(std::forward<R>(futures), never);
+}
+/// Ends at the deadline though not all are ready: timed_out() tells, and left() how many were not.
+template <class Rep, class Period, future_range R>
+[[nodiscard]] auto as_completed_for(std::chrono::duration<Rep, Period> wait, R&& futures) {
+  return detail::completed_of(std::forward<R>(futures),
+                              detail::deadline_after<typename detail::traits_in<R>::back>(wait));
+}
+template <class Clock, class Duration, future_range R>
+[[nodiscard]] auto as_completed_until(std::chrono::time_point<Clock, Duration> when, R&& futures) {
+  return detail::completed_of(std::forward<R>(futures), detail::deadline_at<typename detail::traits_in<R>::back>(when));
+}
+
+// --- waiting
+
+/// Until when to wait for several futures.
+enum class return_when : std::uint8_t {
+  first_completed,  ///< Until one is ready.
+  first_exception,  ///< Until one has failed, or all are ready.
+  all_completed,    ///< Until all are ready.
+};
+
+/// The indexes of those that were ready and of the others, in ascending order.
+struct wait_result {
+  std::vector<std::size_t> done;
+  std::vector<std::size_t> not_done;
+};
+
+namespace detail {
+
+template <future_range R>
+wait_result wait_futures(R& futures, return_when until, time_point deadline) {
+  using future_type = std::remove_cvref_t<std::ranges::range_reference_t<R>>;
+  using traits = future_traits<future_type>;
+  using back = typename traits::back;
+  std::vector<future_type const*> open;
+  for (auto& one : futures) {
+    (void)future_access::outcome_of(one);
+    open.push_back(&one);
+  }
+  bool const any_will_do = until == return_when::first_completed;
+  for (bool enough = false; !enough && !open.empty();) {
+    if (until == return_when::all_completed) {
+      if (!future_access::outcome_of(*open.back())->wait(deadline)) break;
+      open.pop_back();
+      continue;
+    }
+    std::erase_if(open, [&](future_type const* one) {
+      if (!one->ready()) return false;
+      enough |= any_will_do || future_access::outcome_of(*one)->problem() != nullptr;
+      return true;
+    });
+    if (enough || open.empty()) break;
+    if (deadline != never && back::now() >= deadline) break;
+    blocking_scope told;
+    auto const first = wait_for_first<back>(deadline, [&](auto&& visit) {
+      for (auto const* one : open)
+        if (visit(*one)) return;
+    });
+    if (!first) break;
+  }
+  wait_result result;
+  std::size_t index = 0;
+  for (auto& one : futures) (one.ready() ? result.done : result.not_done).push_back(index++);
+  return result;
+}
+
+}  // namespace detail
+
+/// Waits for several futures, which stay as they are; says which are ready then. Throws std::logic_error for an empty future.
+template <future_range R>
+wait_result wait(R&& futures, return_when until = return_when::all_completed) {
+  return detail::wait_futures(futures, until, never);
+}
+/// The same with a deadline.
+template <class Rep, class Period, future_range R>
+wait_result wait_for(std::chrono::duration<Rep, Period> time, R&& futures, return_when until = return_when::all_completed) {
+  return detail::wait_futures(futures, until, detail::deadline_after<typename detail::traits_in<R>::back>(time));
+}
+template <class Clock, class Duration, future_range R>
+wait_result wait_until(std::chrono::time_point<Clock, Duration> when, R&& futures,
+                       return_when until = return_when::all_completed) {
+  return detail::wait_futures(futures, until, detail::deadline_at<typename detail::traits_in<R>::back>(when));
+}
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/task/executor.hpp
+
+/// What pools of processes and of threads have in common: the concept, and the part of their face that is built on
+/// submitting.
+
+// ---- polyproc/task/stop.hpp
+
+/// Asking work to stop: the one who asks has a stop_source, the one who is asked looks at a stop_token now and then. Nobody is
+/// interrupted by it.
+
+// ---- polyproc/backend/thread_own.hpp
+
+/// An object of each thread's own that has a destructor.
+///
+/// With the GCC of mingw-w64 the memory of thread_local objects is given back at the end of their thread before their destructors
+/// run: each destructor that looks at its object then damages the heap. There the object lies in memory of its own, and the
+/// compiler's runtime is asked for its destruction in the words in which the compiler would ask. (What has no destructor may be
+/// thread_local everywhere.)
+
+#if defined(__MINGW32__) && defined(__GNUC__) && !defined(__clang__)
+#include <cxxabi.h>
+
+#endif
+
+namespace polyproc::inline v0_1::detail {
+
+/// T() for each thread and each Tag, made at the thread's first use.
+template <class T, class Tag = T>
+T& thread_own() {
+#if defined(__MINGW32__) && defined(__GNUC__) && !defined(__clang__)
+  static thread_local T* mine = nullptr;
+  if (mine == nullptr) {
+    auto made = std::make_unique<T>();
+    (void)abi::__cxa_thread_atexit([](void* own) { delete static_cast<T*>(own); }, made.get(), nullptr);
+    mine = made.release();
+  }
+  return *mine;
+#else
+  static thread_local T mine;
+  return mine;
+#endif
+}
+
+}  // namespace polyproc::inline v0_1::detail
+
+namespace polyproc::inline v0_1 {
+
+/// Whether to stop, to be looked at by the work itself; costs one load. Copyable, for this process: to have somebody in another
+/// process stopped, send a stop_source. Made by default it is never asked.
+template <backend Backend = native_backend>
+class basic_stop_token {
+ public:
+  using word = typename Backend::template atomic<std::uint32_t>;
+
+  basic_stop_token() = default;
+  /// Stop is asked for once `where` has that value; `keep` keeps the word.
+  basic_stop_token(word const& where, std::uint32_t value, std::shared_ptr<void const> keep) noexcept
+      : word_(&where), value_(value), keep_(std::move(keep)) {}
+
+  [[nodiscard]] bool stop_requested() const noexcept {
+    return word_ != nullptr && word_->load(std::memory_order_acquire) == value_;
+  }
+  /// Whether there is somebody who could ask.
+  [[nodiscard]] bool stop_possible() const noexcept { return word_ != nullptr; }
+
+  /// Sleeps until asked to stop: a pause that ends early. False when the time is over first.
+  template <class Rep, class Period>
+  bool wait_for(std::chrono::duration<Rep, Period> wait) const {
+    return sleep(detail::deadline_after<Backend>(wait));
+  }
+  template <class Clock, class Duration>
+  bool wait_until(std::chrono::time_point<Clock, Duration> when) const {
+    return sleep(detail::deadline_at<Backend>(when));
+  }
+
+ private:
+  friend struct detail::wait_access;
+  [[nodiscard]] bool wait_is_over(bool) const noexcept { return stop_requested(); }
+  [[nodiscard]] word_wait<word> announce_wait() const noexcept {
+    static constinit word never_asked{0};
+    auto const& where = word_ != nullptr ? *word_ : never_asked;
+    auto const seen = where.load();
+    return {&where, seen == value_ && word_ != nullptr ? seen + 1 : seen};
+  }
+
+  bool sleep(time_point deadline) const {
+    for (;;) {
+      if (stop_requested()) return true;
+      if (deadline != never && Backend::now() >= deadline) return false;
+      auto const until = detail::no_later_than<Backend>(deadline, detail::idle_recheck);
+      auto const at = announce_wait();
+      Backend::wait(*at.word, at.expected, until);
+    }
+  }
+
+  word const* word_ = nullptr;
+  std::uint32_t value_ = 0;
+  std::shared_ptr<void const> keep_;
+};
+
+/// Asks all who have a token of it to stop. Copyable; copies are the same source, also in other processes (it may be an
+/// argument, a message, a part of one). What is asked for cannot be taken back.
+template <backend Backend = native_backend>
+class basic_stop_source {
+ public:
+  /// Throws std::bad_alloc, std::system_error.
+  basic_stop_source() = default;
+
+  /// False when that was asked for before.
+  bool request_stop() const noexcept {
+    if (state_->asked.exchange(1) != 0) return false;
+    Backend::wake_all(state_->asked);
+    return true;
+  }
+  [[nodiscard]] bool stop_requested() const noexcept { return state_->asked.load(std::memory_order_acquire) != 0; }
+  [[nodiscard]] basic_stop_token<Backend> get_token() const {
+    return {state_->asked, 1, std::make_shared<basic_shared<state, Backend>>(state_)};
+  }
+
+  friend bool operator==(basic_stop_source const&, basic_stop_source const&) = default;
+
+ private:
+  friend codec<basic_stop_source>;
+  struct state {
+    typename Backend::template atomic<std::uint32_t> asked;
+  };
+  explicit basic_stop_source(basic_shared<state, Backend> from) noexcept : state_(std::move(from)) {}
+  basic_shared<state, Backend> state_;
+};
+
+template <backend Backend>
+struct codec<basic_stop_source<Backend>> {
+  using source = basic_stop_source<Backend>;
+  static void write(writer& out, source const& value) { encode(out, value.state_); }
+  static source read(reader& in) { return source(decode<basic_shared<typename source::state, Backend>>(in)); }
+};
+
+using stop_token = basic_stop_token<>;
+using stop_source = basic_stop_source<>;
+
+namespace detail {
+/// Of the task that the calling thread is running.
+template <backend Backend>
+basic_stop_token<Backend>& current_stop_token() noexcept {
+  return thread_own<basic_stop_token<Backend>>();
+}
+}  // namespace detail
+
+/// What a task of a pool, of processes or of threads, can learn of itself.
+namespace this_task {
+
+/// Asked to stop by cancel(), by its time limit or deadline, and when its pool is given up. Outside of a task: never asked.
+template <backend Backend = native_backend>
+[[nodiscard]] basic_stop_token<Backend> get_stop_token() {
+  return detail::current_stop_token<Backend>();
+}
+template <backend Backend = native_backend>
+[[nodiscard]] bool stop_requested() noexcept {
+  return detail::current_stop_token<Backend>().stop_requested();
+}
+/// Ends the task by task_cancelled if it is asked to stop.
+template <backend Backend = native_backend>
+void throw_if_stop_requested() {
+  if (stop_requested<Backend>()) throw task_cancelled("polyproc: the task saw that it was asked to stop");
+}
+/// Sleeps; false when it was asked to stop before the time was over.
+template <backend Backend = native_backend, class Rep, class Period>
+bool sleep_for(std::chrono::duration<Rep, Period> time) {
+  return !detail::current_stop_token<Backend>().wait_for(time);
+}
+
+}  // namespace this_task
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/task/task_options.hpp
+
+/// What can be said of a single task when it is submitted.
+
+namespace polyproc::inline v0_1 {
+
+struct task_options {
+  /// In traces, and in the message of worker_lost.
+  std::string name = {};
+  /// How long it may run, counted from its beginning. After that it is asked to stop (this_task::stop_requested), `grace` later
+  /// its worker process is ended with all that it has started, and the future holds time_limit_exceeded. A thread cannot be
+  /// ended: in a thread_pool it is asked, and the outcome is time_limit_exceeded when it has ended by itself.
+  std::optional<std::chrono::nanoseconds> time_limit = {};
+  /// A point in time after which the outcome is of no use: what has not begun then never begins, what runs is ended as above.
+  time_point deadline = never;
+  /// How often it may be repeated after the worker that ran it was lost. For tasks that may be begun twice.
+  unsigned retries = 0;
+  /// Higher ones first; among equals the oldest.
+  int priority = 0;
+  /// Between asking it to stop (after cancel() too) and ending its worker process.
+  std::chrono::milliseconds grace{50};
+};
+
+}  // namespace polyproc::inline v0_1
+
+namespace polyproc::inline v0_1 {
+
+/// What a pool has done so far, and does now. Taken at one moment, and old the next.
+struct pool_stats {
+  std::size_t workers = 0;        ///< That it keeps.
+  std::size_t waiting = 0;        ///< Tasks that have not begun.
+  std::size_t running = 0;        ///< Tasks that have begun and have not ended.
+  std::uint64_t submitted = 0;    ///< All that were ever accepted.
+  std::uint64_t done = 0;         ///< Of these, how many gave a value,
+  std::uint64_t failed = 0;       ///< ... ended by an exception, or by the loss of their worker,
+  std::uint64_t cancelled = 0;    ///< ... were given up: cancelled, past their time, or left over at the pool's end.
+  std::uint64_t lost = 0;         ///< Times that a task's worker died with it,
+  std::uint64_t repeated = 0;     ///< ... and that it was given to another one after that (task_options::retries).
+  std::uint64_t restarted = 0;    ///< Workers that were started in the place of another. Threads are not.
+};
+
+struct map_options {
+  /// Items that travel and run together, one after the other. 0: as many as give each worker four pieces of work.
+  std::size_t chunk = 0;
+  /// For each chunk.
+  task_options task = {};
+};
+
+struct imap_options {
+  /// How many items may be taken from the input whose results were not asked for yet. 0: four chunks for each worker.
+  std::size_t window = 0;
+  /// Items that travel and run together; at most window. When one of them fails, so do all.
+  std::size_t chunk = 1;
+  /// For each chunk.
+  task_options task = {};
+};
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_task_options = std::is_same_v<std::remove_cvref_t<T>, task_options>;
+
+/// Calls whatever can be called: functions, function objects, pointers to members, objects with run(...).
+template <class F, class... Args>
+decltype(auto) call_anything(F& target, Args&&... args) {
+  if constexpr (requires { target(std::forward<Args>(args)...); })
+    return target(std::forward<Args>(args)...);
+  else if constexpr (std::is_invocable_v<F&, Args...>)
+    return std::apply(target, std::forward_as_tuple(std::forward<Args>(args)...));
+  else
+    return target.run(std::forward<Args>(args)...);
+}
+
+/// How a target takes an item of a range: as its argument, or the item's parts as its arguments.
+struct as_one {
+  template <class F, class In>
+  static decltype(auto) call(F& target, In&& item) {
+    return call_anything(target, std::forward<In>(item));
+  }
+};
+struct as_parts {
+  template <class F, class In>
+  static decltype(auto) call(F& target, In&& item) {
+    return std::apply(
+        [&](auto&&... parts) -> decltype(auto) { return call_anything(target, std::forward<decltype(parts)>(parts)...); },
+        std::forward<In>(item));
+  }
+};
+
+/// What a worker does with a chunk. Asked to stop, it does so before the next item.
+template <backend Backend, class Out, class Way, class F, class In>
+auto run_chunk(F& target, std::vector<In>&& items) {
+  if constexpr (std::is_void_v<Out>) {
+    for (auto&& item : items) {
+      this_task::throw_if_stop_requested<Backend>();
+      (void)Way::call(target, static_cast<In&&>(item));
+    }
+  } else {
+    std::vector<Out> results;
+    results.reserve(items.size());
+    for (auto&& item : items) {
+      this_task::throw_if_stop_requested<Backend>();
+      results.push_back(Way::call(target, static_cast<In&&>(item)));
+    }
+    return results;
+  }
+}
+
+/// The item under an iterator of a range that was given as Range: moved out of a container that nobody else has.
+template <class Range, class Iterator>
+decltype(auto) item_of(Iterator const& at) {
+  using plain = std::remove_cvref_t<Range>;
+  if constexpr (std::is_lvalue_reference_v<Range> || std::is_const_v<Range> || std::ranges::view<plain> ||
+                std::ranges::borrowed_range<plain>)
+    return *at;
+  else
+    return std::ranges::iter_move(at);
+}
+
+/// A range to go through later: a reference to what somebody else has, else the range itself.
+template <class Range>
+struct kept_range {
+  using plain = std::remove_reference_t<Range>;
+  std::conditional_t<std::is_lvalue_reference_v<Range>, plain*, plain> range;
+  explicit kept_range(Range&& from) : range(hold(from)) {}
+  plain& get() noexcept {
+    if constexpr (std::is_lvalue_reference_v<Range>) return *range;
+    else return range;
+  }
+
+ private:
+  static decltype(auto) hold(plain& from) noexcept {
+    if constexpr (std::is_lvalue_reference_v<Range>) return &from;
+    else return static_cast<plain&&>(from);
+  }
+};
+/// A view is small and refers to what it shows: it is kept as it is.
+template <class Range>
+  requires(std::is_lvalue_reference_v<Range> && std::ranges::view<std::remove_cvref_t<Range>> &&
+           std::copy_constructible<std::remove_cvref_t<Range>>)
+struct kept_range<Range> {
+  std::remove_cvref_t<Range> range;
+  explicit kept_range(Range const& from) : range(from) {}
+  auto& get() noexcept { return range; }
+};
+
+/// Who of several was completed, in that order.
+template <backend Backend>
+struct completed_first {
+  std::mutex lock;
+  std::vector<std::size_t> numbers;  // has room for all that are pending
+  std::size_t taken = 0;
+  typename Backend::template atomic<std::uint32_t> turn{0};
+
+  void add(std::size_t number) noexcept {
+    {
+      std::scoped_lock hold{lock};
+      numbers.push_back(number);
+      turn.fetch_add(1);
+    }
+    Backend::wake_all(turn);
+  }
+  void make_room(std::size_t pending) {
+    std::scoped_lock hold{lock};
+    if (taken != 0) {
+      numbers.erase(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(taken));
+      taken = 0;
+    }
+    numbers.reserve(pending);
+  }
+  [[nodiscard]] std::optional<std::size_t> try_take() {
+    std::scoped_lock hold{lock};
+    if (taken == numbers.size()) return std::nullopt;
+    return numbers[taken++];
+  }
+  [[nodiscard]] std::size_t take() {
+    std::optional<std::size_t> got;
+    if (look<Backend>()([&] { return (got = try_take()).has_value(); })) return *got;
+    blocking_scope told;
+    for (;;) {
+      auto const seen = turn.load();
+      if (got = try_take(); got) return *got;
+      Backend::wait(turn, seen, no_later_than<Backend>(never, idle_recheck));
+    }
+  }
+};
+
+/// What an imap has under way. The input is gone through by whoever asks for results, never further than the window.
+template <class Pool, backend Backend, class Out, class Way, bool Ordered, class Target, class Range>
+class imap_state {
+ public:
+  using input = std::remove_reference_t<decltype(std::declval<kept_range<Range>&>().get())>;
+  using item = std::ranges::range_value_t<input>;
+  using given = stored_result<Out>;
+  using part = std::conditional_t<std::is_void_v<Out>, void, std::vector<given>>;
+
+  imap_state(Pool& pool, Target target, Range&& items, imap_options options)
+      : pool_(&pool), options_(std::move(options)), target_(std::move(target)), input_(std::forward<Range>(items)) {
+    options_.chunk = std::max<std::size_t>(1, options_.chunk);
+    if (options_.window == 0) options_.window = 4 * std::max<std::size_t>(1, pool.size()) * options_.chunk;
+    options_.chunk = std::min(options_.chunk, options_.window);
+  }
+  imap_state(imap_state const&) = delete;
+  imap_state& operator=(imap_state const&) = delete;
+  ~imap_state() {
+    for (auto& each : pending_) {
+      try {
+        if (each.result.valid()) (void)each.result.cancel();
+      } catch (...) {  // it runs to its end then, for nobody
+      }
+    }
+  }
+
+  /// Goes to the next result; false when there is none. Failures are results: see get().
+  bool next() {
+    current_.reset();
+    failure_ = nullptr;
+    if (at_ == results_.size()) {
+      fill();
+      if (in_flight_ == 0) return (failure_ = std::exchange(input_failure_, nullptr)) != nullptr;
+      take_part();
+      if (failure_) return true;
+    }
+    current_.emplace(std::move(results_[at_++]));
+    return true;
+  }
+  given& get() {
+    if (failure_) std::rethrow_exception(failure_);
+    return *current_;
+  }
+  /// Instead of get(): null if there is a value.
+  [[nodiscard]] std::exception_ptr const& failure() const noexcept { return failure_; }
+
+ private:
+  struct under_way {
+    std::size_t items = 0;
+    basic_future<part, Backend> result;
+  };
+
+  void fill() {
+    while (!ended_ && (in_flight_ == 0 || in_flight_ + options_.chunk <= options_.window)) {
+      std::vector<item> some;
+      try {
+        some.reserve(options_.chunk);
+        while (some.size() < options_.chunk && advance()) some.emplace_back(item_of<Range>(*input_at_));
+      } catch (...) {
+        ended_ = true;
+        input_failure_ = std::current_exception();
+      }
+      if (some.empty()) return;
+      try {
+        submit(std::move(some));
+      } catch (...) {
+        ended_ = true;
+        input_failure_ = std::current_exception();
+      }
+    }
+  }
+  /// Only when the next item is wanted: in some inputs this is what takes it.
+  bool advance() {
+    auto& range = input_.get();
+    if (!input_at_) input_at_.emplace(std::ranges::begin(range));
+    else ++*input_at_;
+    ended_ = *input_at_ == std::ranges::end(range);
+    return !ended_;
+  }
+  void submit(std::vector<item>&& some) {
+    auto const items = some.size();
+    if constexpr (!Ordered) order_->make_room(pending_.size() + 1);
+    pending_.push_back({});
+    try {
+      pending_.back() = {items, pool_->template submit_chunk<Out, Way>(options_.task, target_, std::move(some))};
+    } catch (...) {
+      pending_.pop_back();
+      throw;
+    }
+    in_flight_ += items;
+    if constexpr (!Ordered) {
+      auto const number = first_ + pending_.size() - 1;
+      auto const order = order_;
+      future_access::when_complete(future_access::outcome_of<part, Backend>(pending_.back().result),
+                                   [order, number] { order->add(number); });
+    }
+  }
+  void take_part() {
+    results_.clear();
+    at_ = 0;
+    auto one = [&] {
+      if constexpr (Ordered) {
+        auto front = std::move(pending_.front());
+        pending_.pop_front();
+        return front;
+      } else {
+        auto ready = std::move(pending_[order_->take() - first_]);
+        for (; !pending_.empty() && !pending_.front().result.valid(); ++first_) pending_.pop_front();
+        return ready;
+      }
+    }();
+    in_flight_ -= one.items;
+    try {
+      if constexpr (std::is_void_v<Out>) {
+        one.result.get();
+        results_.resize(one.items);
+      } else {
+        results_ = one.result.get();
+      }
+    } catch (...) {
+      failure_ = std::current_exception();
+    }
+  }
+
+  Pool* pool_;
+  imap_options options_;
+  Target target_;
+  kept_range<Range> input_;
+  std::optional<std::ranges::iterator_t<input>> input_at_;
+  bool ended_ = false;
+  std::exception_ptr input_failure_;
+
+  std::deque<under_way> pending_;
+  std::size_t in_flight_ = 0;
+  std::size_t first_ = 0;  // the number of pending_'s first one
+  std::shared_ptr<completed_first<Backend>> order_ = Ordered ? nullptr : std::make_shared<completed_first<Backend>>();
+
+  std::vector<given> results_;
+  std::size_t at_ = 0;
+  std::optional<given> current_;
+  std::exception_ptr failure_;
+};
+
+/// What imap and imap_unordered give: an input range, to be gone through once. Move-only.
+template <class State>
+class imap_range {
+ public:
+  class iterator {
+   public:
+    using iterator_concept = std::input_iterator_tag;
+    using difference_type = std::ptrdiff_t;
+    using value_type = typename State::given;
+
+    iterator() = default;
+    explicit iterator(State* of) noexcept : of_(of) {}
+    iterator(iterator&&) noexcept = default;
+    iterator& operator=(iterator&&) noexcept = default;
+    iterator(iterator const&) = delete;
+    iterator& operator=(iterator const&) = delete;
+    ~iterator() = default;
+
+    /// The result, or throws what ended its task; one may go on to the next one after that.
+    value_type&& operator*() const { return std::move(of_->get()); }
+    iterator& operator++() {
+      over_ = !of_->next();
+      return *this;
+    }
+    void operator++(int) { ++*this; }
+    friend bool operator==(iterator const& it, std::default_sentinel_t) noexcept { return it.over_; }
+
+   private:
+    friend imap_range;
+    State* of_ = nullptr;
+    bool over_ = false;
+  };
+
+  explicit imap_range(std::unique_ptr<State> state) noexcept : state_(std::move(state)) {}
+
+  /// Once. Takes the first items of the input, and waits for the first result.
+  [[nodiscard]] iterator begin() {
+    iterator first(state_.get());
+    ++first;
+    return first;
+  }
+  [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+template <class Face, class F, class In>
+struct result_of_one {
+  using type = std::decay_t<typename Face::template result_of<F, In>>;
+};
+template <class Face, class F, class Tuple, class = std::make_index_sequence<std::tuple_size_v<Tuple>>>
+struct result_of_parts;
+template <class Face, class F, class Tuple, std::size_t... I>
+struct result_of_parts<Face, F, Tuple, std::index_sequence<I...>> {
+  using type = std::decay_t<typename Face::template result_of<F, std::tuple_element_t<I, Tuple>...>>;
+};
+
+/// What both pools build on their submit. Of Derived it needs
+///   size()
+///   template <class F, class... Args> using result_of          what target(args...) gives, as is or decayed; public
+///   submit(f, args...), submit(task_options, f, args...)        -> basic_future<R, Backend>
+///   template <class Out, class Way, class F, class In>
+///   submit_chunk(task_options const&, F const& target, std::vector<In>&& items)
+///                                                              -> basic_future<std::vector<Out>, Backend>, or of void
+/// where the worker runs run_chunk<Backend, Out, Way>(target, items); public, and not for users. Where targets need to be
+/// kept in another way while many chunks are submitted, Derived has a keep_target of its own.
+template <class Derived, backend Backend>
+class pool_face {
+ public:
+  /// target(args...) in a worker, and waits: the value, or throws the exception that ended the task.
+  template <class F, class... Args>
+    requires(!is_task_options<F>)
+  auto apply(F&& target, Args&&... args) {
+    return derived().submit(std::forward<F>(target), std::forward<Args>(args)...).get();
+  }
+  template <class F, class... Args>
+  auto apply(task_options options, F&& target, Args&&... args) {
+    return derived().submit(std::move(options), std::forward<F>(target), std::forward<Args>(args)...).get();
+  }
+
+  /// target(item) for each item, in chunks, and waits: the results in the order of the items (nothing where target gives
+  /// nothing). The first failure, in that order, is thrown after all chunks have ended; in a chunk nothing runs after a
+  /// failure. Each item is copied for its worker, or moved out of a container that is given away (std::move(v)).
+  template <class F, std::ranges::input_range Range>
+  auto map(F&& target, Range&& items, map_options const& options = {}) {
+    using out = one_result<F, std::ranges::range_value_t<Range>>;
+    return map_by<out, as_one>(Derived::keep_target(std::forward<F>(target)), std::forward<Range>(items), options);
+  }
+  /// The same with target(parts of the item...), for tuples, pairs and arrays.
+  template <class F, std::ranges::input_range Range>
+  auto starmap(F&& target, Range&& items, map_options const& options = {}) {
+    using out = parts_result<F, std::ranges::range_value_t<Range>>;
+    return map_by<out, as_parts>(Derived::keep_target(std::forward<F>(target)), std::forward<Range>(items), options);
+  }
+
+  /// target(item) for each item, results are dropped; waits. Takes the items a bounded number at a time, so that any input is
+  /// short enough. The first failure, in the order of the items, is thrown after all have ended.
+  template <class F, std::ranges::input_range Range>
+  void for_each(F&& target, Range&& items, map_options const& options = {}) {
+    auto chunk = options.chunk;
+    if constexpr (std::ranges::sized_range<Range>) {
+      if (chunk == 0) chunk = chunk_for(static_cast<std::size_t>(std::ranges::size(items)));
+    }
+    auto const all = imap_by<void, as_one, true>(Derived::keep_target(std::forward<F>(target)), std::forward<Range>(items),
+                                                 {.chunk = std::max<std::size_t>(1, chunk), .task = options.task});
+    std::exception_ptr first;
+    while (all->next())
+      if (!first) first = all->failure();
+    if (first) std::rethrow_exception(first);
+  }
+
+  /// A range of the results of target(item), in the order of the items, each as soon as it is there (monostate where target
+  /// gives nothing). Lazy: nothing begins before begin(), and at most .window items are taken from the input ahead of the
+  /// results that were asked for, by the thread that asks; so the input may be infinite. Dereferencing throws what ended that
+  /// task; `++` goes on. Destroyed early it cancels what it has under way. An input that is an lvalue, and the pool, must
+  /// live longer than the range. One thread at a time.
+  template <class F, std::ranges::input_range Range>
+  [[nodiscard]] auto imap(F&& target, Range&& items, imap_options options = {}) {
+    return as_range(imap_by<one_result<F, std::ranges::range_value_t<Range>>, as_one, true>(
+        Derived::keep_target(std::forward<F>(target)), std::forward<Range>(items), std::move(options)));
+  }
+  /// The same, the results in the order in which they come.
+  template <class F, std::ranges::input_range Range>
+  [[nodiscard]] auto imap_unordered(F&& target, Range&& items, imap_options options = {}) {
+    return as_range(imap_by<one_result<F, std::ranges::range_value_t<Range>>, as_one, false>(
+        Derived::keep_target(std::forward<F>(target)), std::forward<Range>(items), std::move(options)));
+  }
+
+ protected:
+  pool_face() = default;
+  ~pool_face() = default;
+
+  template <class F>
+  static std::decay_t<F> keep_target(F&& target) {
+    return std::forward<F>(target);
+  }
+
+ private:
+  template <class F, class In>
+  using one_result = typename result_of_one<Derived, F, In>::type;
+  template <class F, class In>
+  using parts_result = typename result_of_parts<Derived, F, In>::type;
+
+  Derived& derived() noexcept { return static_cast<Derived&>(*this); }
+
+  [[nodiscard]] std::size_t chunk_for(std::size_t items) {
+    auto const pieces = 4 * std::max<std::size_t>(1, derived().size());
+    return std::max<std::size_t>(1, items / pieces + (items % pieces != 0 ? 1 : 0));
+  }
+
+  /// The chunks of a map. What is left of them when something goes wrong in between is given up.
+  template <class Part>
+  struct chunks {
+    std::vector<basic_future<Part, Backend>> all;
+    chunks() = default;
+    chunks(chunks const&) = delete;
+    chunks& operator=(chunks const&) = delete;
+    ~chunks() {
+      for (auto& each : all) {
+        try {
+          if (each.valid()) (void)each.cancel();
+        } catch (...) {  // it runs to its end then, for nobody
+        }
+      }
+    }
+  };
+
+  template <class Out, class Way, class Target, class Range>
+  auto map_by(Target const& target, Range&& items, map_options const& options) {
+    using in = std::ranges::range_value_t<Range>;
+    auto chunk = options.chunk;
+    if constexpr (std::ranges::sized_range<Range>) {
+      if (chunk == 0) chunk = chunk_for(static_cast<std::size_t>(std::ranges::size(items)));
+    } else if (chunk == 0) {
+      std::vector<in> all;
+      for (auto at = std::ranges::begin(items); at != std::ranges::end(items); ++at)
+        all.emplace_back(item_of<Range>(at));
+      return map_by<Out, Way>(target, std::move(all), {.chunk = chunk_for(all.size()), .task = options.task});
+    }
+
+    using part = std::conditional_t<std::is_void_v<Out>, void, std::vector<Out>>;
+    chunks<part> under_way;
+    std::size_t count = 0;
+    auto at = std::ranges::begin(items);
+    auto const end = std::ranges::end(items);
+    while (at != end) {
+      std::vector<in> some;
+      some.reserve(std::min<std::size_t>(chunk, 65536));
+      for (; at != end && some.size() < chunk; ++at) some.emplace_back(item_of<Range>(at));
+      count += some.size();
+      under_way.all.emplace_back();
+      under_way.all.back() = derived().template submit_chunk<Out, Way>(options.task, target, std::move(some));
+    }
+
+    std::exception_ptr first;
+    if constexpr (std::is_void_v<Out>) {
+      for (auto& each : under_way.all) {
+        try {
+          each.get();
+        } catch (...) {
+          if (!first) first = std::current_exception();
+        }
+      }
+      if (first) std::rethrow_exception(first);
+    } else {
+      std::vector<Out> results;
+      results.reserve(count);
+      for (auto& each : under_way.all) {
+        try {
+          auto some = each.get();
+          if (!first) std::move(some.begin(), some.end(), std::back_inserter(results));
+        } catch (...) {
+          if (!first) first = std::current_exception();
+        }
+      }
+      if (first) std::rethrow_exception(first);
+      return results;
+    }
+  }
+
+  template <class Out, class Way, bool Ordered, class Target, class Range>
+  auto imap_by(Target target, Range&& items, imap_options options) {
+    using state = imap_state<Derived, Backend, Out, Way, Ordered, Target, Range>;
+    return std::make_unique<state>(derived(), std::move(target), std::forward<Range>(items), std::move(options));
+  }
+  template <class State>
+  static imap_range<State> as_range(std::unique_ptr<State> state) {
+    return imap_range<State>(std::move(state));
+  }
+};
+
+template <class F, class R>
+concept future_of = requires(F f) {
+  { f.get() } -> std::same_as<R>;
+  { f.ready() } -> std::same_as<bool>;
+  { f.cancel() } -> std::same_as<bool>;
+};
+
+}  // namespace detail
+
+/// What one can write code against that is to run on either pool: process_pool and thread_pool model it. What holds in all:
+/// any number of threads may use it at once, except for its destruction; what is submitted after close() is refused with
+/// std::logic_error; the destructor gives up what has not begun and asks what has to stop.
+///
+/// Code for both keeps to what a process can do: targets without captures, arguments and results that the codec can carry.
+template <class E>
+concept executor = requires(E& pool, E const& seen, task_options const& options, int (*target)(int), int (*two)(int, int),
+                            std::vector<int> const& items, std::vector<std::pair<int, int>> const& pairs,
+                            std::chrono::milliseconds wait, bool flag) {
+  { pool.submit(target, 1) } -> detail::future_of<int>;
+  { pool.submit(options, target, 1) } -> detail::future_of<int>;
+  // Where waiting tasks are bounded in number: nullopt when there is no room (for that long).
+  { *pool.try_submit(target, 1) } -> detail::future_of<int>;
+  { *pool.submit_for(wait, target, 1) } -> detail::future_of<int>;
+  { pool.apply(target, 1) } -> std::same_as<int>;
+  { pool.map(target, items) } -> std::same_as<std::vector<int>>;
+  { pool.starmap(two, pairs) } -> std::same_as<std::vector<int>>;
+  { pool.imap(target, items) } -> std::ranges::input_range;
+  { pool.imap_unordered(target, items) } -> std::ranges::input_range;
+  { pool.for_each(target, items) };
+  { seen.size() } -> std::convertible_to<std::size_t>;
+  { seen.stats() } -> std::convertible_to<pool_stats>;
+  { pool.close() };
+  { pool.join() };
+  { pool.terminate() };
+  // Closes; what has not begun is given up (true), or done (false); returns when all has ended.
+  { pool.shutdown(flag) };
+};
+
+}  // namespace polyproc::inline v0_1
+
+template <class State>
+inline constexpr bool std::ranges::enable_view<polyproc::detail::imap_range<State>> = true;
+
+// ---- polyproc/task/process_group.hpp
+
+/// One function in several processes that succeed or fail together.
+
+namespace polyproc::inline v0_1 {
+namespace detail {
+
+/// What the members of a group have given, of any type.
+template <backend Backend>
+struct group_results {
+  explicit group_results(void const* of) noexcept : type(of) {}
+  group_results(group_results const&) = delete;
+  group_results& operator=(group_results const&) = delete;
+  virtual ~group_results() = default;
+  virtual void read(std::size_t index, reader& in) = 0;
+  /// Whether a member must give something.
+  virtual bool needed() const noexcept = 0;
+  void const* const type;
+};
+template <class R>
+inline constexpr char result_type_mark = 0;  // its address is what counts
+template <class R, backend Backend>
+struct typed_group_results final : group_results<Backend> {
+  std::vector<std::optional<stored_result<R>>> all;
+  explicit typed_group_results(std::size_t count) : group_results<Backend>(&result_type_mark<R>), all(count) {}
+  void read(std::size_t index, reader& in) override {
+    if constexpr (std::is_void_v<R>) all[index].emplace();
+    else all[index].emplace(decode<R>(in));
+    in.expect_end();
+  }
+  bool needed() const noexcept override { return !std::is_void_v<R>; }
+};
+
+/// What a group and those who see its members end have in common.
+template <backend Backend>
+class group_state {
+ public:
+  struct member {
+    std::optional<answer_slot<Backend>> slot;
+    basic_process<Backend> process;
+  };
+  std::vector<member> members;  // does not change after the start
+  std::unique_ptr<group_results<Backend>> results;
+  std::chrono::milliseconds grace{};
+
+  static void start(std::shared_ptr<group_state> const& self) {
+    auto& s = *self;
+    s.left_ = s.members.size();
+    std::size_t started = 0;
+    try {
+      for (; started < s.members.size(); ++started)
+        s.members[started].process.start(typename basic_process<Backend>::as_worker{});
+      for (std::size_t i = 0; i < s.members.size(); ++i)
+        s.members[i].process.on_exit_directly([self, i](exit_status const& status) { self->ended(self, i, status); });
+    } catch (...) {
+      {
+        std::scoped_lock hold{s.lock_};
+        s.ending_ = true;
+      }
+      s.kill_all();
+      for (std::size_t i = 0; i < started; ++i) s.members[i].process.join();
+      std::scoped_lock hold{s.lock_};
+      s.left_ = 0;
+      throw;
+    }
+  }
+
+  /// Asks all that still run to end, and sees to it that they do. Once.
+  static void end(std::shared_ptr<group_state> const& self) noexcept {
+    {
+      std::scoped_lock hold{self->lock_};
+      if (std::exchange(self->ending_, true) || self->left_ == 0) return;
+    }
+    end_rest(self);
+  }
+
+  void kill_all() noexcept {
+    {
+      std::scoped_lock hold{lock_};
+      ending_ = true;
+    }
+    for (auto& one : members) {
+      try {
+        if (one.process.is_alive()) one.process.kill_tree();
+      } catch (...) {
+        try {
+          one.process.kill();
+        } catch (...) {  // it may not be ended by this user: it is waited for
+        }
+      }
+    }
+  }
+
+  /// All have ended; false at the deadline.
+  bool wait(time_point deadline) {
+    blocking_scope told;
+    for (;;) {
+      auto const seen = turn_.load();
+      if (left() == 0) return true;
+      if (deadline != never && Backend::now() >= deadline) return false;
+      Backend::wait(turn_, seen, no_later_than<Backend>(deadline, idle_recheck));
+    }
+  }
+  [[nodiscard]] std::size_t left() const {
+    std::scoped_lock hold{lock_};
+    return left_;
+  }
+  [[nodiscard]] std::exception_ptr failure() const {
+    std::scoped_lock hold{lock_};
+    return failure_;
+  }
+
+ private:
+  static void end_rest(std::shared_ptr<group_state> const& self) noexcept {
+    for (auto& one : self->members) {
+      try {
+        if (one.process.is_alive()) one.process.terminate();
+      } catch (...) {  // it is ended below
+      }
+    }
+    try {
+      auto const number = dispatcher<Backend>::get().post_at(Backend::now() + self->grace, [self] { self->kill_all(); });
+      std::scoped_lock hold{self->lock_};
+      if (self->left_ != 0) self->timer_ = number;
+      else dispatcher<Backend>::get().forget(number);
+    } catch (...) {
+      self->kill_all();
+    }
+  }
+
+  static void ended(std::shared_ptr<group_state> const& self, std::size_t index, exit_status const& status) noexcept {
+    auto& s = *self;
+    auto const problem = s.what_went_wrong(index, status);
+    bool first = false;
+    {
+      std::scoped_lock hold{s.lock_};
+      if (problem && !s.ending_) {
+        s.ending_ = first = true;
+        s.failure_ = problem;
+      }
+    }
+    if (first) end_rest(self);
+    {
+      std::scoped_lock hold{s.lock_};
+      if (s.left_ != 0 && --s.left_ == 0 && s.timer_ != 0) dispatcher<Backend>::get().forget(s.timer_);
+    }
+    s.turn_.fetch_add(1);
+    Backend::wake_all(s.turn_);
+  }
+
+  std::exception_ptr what_went_wrong(std::size_t index, exit_status const& status) noexcept {
+    auto& one = members[index];
+    try {
+      auto const who = "polyproc: member " + std::to_string(index) + " of a process_group (" + one.process.name() +
+                       ", process " + std::to_string(*one.process.pid()) + ") ";
+      auto const pid = *one.process.pid();
+      bool answered = false;
+      try {
+        answered = one.slot->take([&](reader& in) { results->read(index, in); });
+      } catch (...) {
+        one.slot.reset();
+        auto const said = describe(std::current_exception());
+        std::throw_with_nested(group_failure(who + "failed by " + said.type + ": " + said.what, index, pid, 0));
+      }
+      one.slot.reset();
+      if (answered) return nullptr;
+      auto const code = status.as_code();
+      if (code == 0 && !results->needed()) return nullptr;
+      throw group_failure(who + how_it_ended(status) + (code == 0 ? " without a result" : ""), index, pid, code);
+    } catch (...) {
+      return std::current_exception();
+    }
+  }
+
+  mutable std::mutex lock_;
+  std::size_t left_ = 0;  // that have not ended
+  bool ending_ = false;
+  std::uint64_t timer_ = 0;  // after which those that do not listen are ended
+  std::exception_ptr failure_;
+  typename Backend::template atomic<std::uint32_t> turn_{0};
+};
+
+}  // namespace detail
+
+/// target(0, args...), target(1, args...), ... in a process each, not yet started. When one fails (by an exception, a code
+/// other than 0, a signal) the others are asked to end, and ended options.grace later with all that they have started; join
+/// throws the first failure. Nobody needs to be in join for that.
+///
+/// The members are daemons in process groups (Windows: jobs) of their own: they end with this process, however that ends;
+/// they may start processes, which live no longer than they do. Of the options all but .daemon and .group count; member i is
+/// called NAME-i. Functions may be called from any number of threads at once, except start, moves and destruction. The
+/// destructor asks the members to end, waits options.grace, then ends them.
+template <backend Backend = native_backend>
+class basic_process_group {
+ public:
+  template <class F, class... Args>
+    requires(!std::is_same_v<std::decay_t<F>, process_options>)
+  basic_process_group(std::size_t count, F&& target, Args&&... args)
+      : basic_process_group(process_options{.name = "group"}, count, std::forward<F>(target), std::forward<Args>(args)...) {}
+
+  /// The arguments are copied for each member.
+  template <class F, class... Args>
+  basic_process_group(process_options options, std::size_t count, F&& target, Args&&... args) {
+    using result = std::decay_t<call_result_t<F, std::size_t, Args const&...>>;
+    using parameters = call_parameters_t<F, std::size_t, Args const&...>;
+    if (options.name.empty()) options.name = "group";
+    options.group = true;  // what a member leaves behind ends with it
+    auto const state = std::make_shared<detail::group_state<Backend>>();
+    state->grace = options.grace;
+    state->results = std::make_unique<detail::typed_group_results<result, Backend>>(count);
+    state->members.resize(count);
+    std::decay_t<F> const kept(std::forward<F>(target));
+    for (std::size_t i = 0; i < count; ++i) {
+      auto& one = state->members[i];
+      auto own = options;
+      own.name += "-" + std::to_string(i);
+      one.slot.emplace();
+      one.process = detail::answering_process(std::move(own), *one.slot, kept,
+                                              detail::convert_arguments<parameters>(i, std::as_const(args)...));
+    }
+    state_ = state;
+  }
+  basic_process_group(basic_process_group&&) noexcept = default;
+  basic_process_group& operator=(basic_process_group&& other) noexcept {
+    if (this != &other) {
+      end();
+      state_ = std::move(other.state_);
+      started_ = std::exchange(other.started_, false);
+    }
+    return *this;
+  }
+  ~basic_process_group() { end(); }
+
+  /// Starts all. Throws what process::start throws; then none is left. std::logic_error the second time.
+  void start() {
+    auto const& s = need();
+    if (std::exchange(started_, true))
+      throw std::logic_error("polyproc: this process_group was already started; make another one to start it again");
+    s->start(s);
+  }
+
+  /// Waits until all have ended. Throws the first failure, a group_failure with the member's exception nested in it, each
+  /// time; std::logic_error before start(). After terminate() or kill() those that were ended are no failures.
+  void join() { (void)joined(never); }
+  /// False when one still runs at the deadline.
+  template <class Rep, class Period>
+  [[nodiscard]] bool join_for(std::chrono::duration<Rep, Period> wait) {
+    return joined(detail::deadline_after<Backend>(wait));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool join_until(std::chrono::time_point<Clock, Duration> when) {
+    return joined(detail::deadline_at<Backend>(when));
+  }
+
+  /// join, and what the members have returned, in the order of their indexes; once. R: the target's (decayed) result type;
+  /// std::logic_error for another.
+  template <class R>
+    requires(!std::is_void_v<R>)
+  [[nodiscard]] std::vector<R> results() {
+    auto const& s = need();
+    if (s->results->type != &detail::result_type_mark<R>)
+      throw std::logic_error("polyproc: results<R> of a process_group: R is not what its function returns");
+    join();
+    auto& from = static_cast<detail::typed_group_results<R, Backend>&>(*s->results).all;
+    std::vector<R> all;
+    all.reserve(from.size());
+    for (auto& one : from) {
+      if (!one)
+        throw std::logic_error("polyproc: this process_group has no results: they were taken already, or its members were "
+                               "ended");
+      all.push_back(std::move(*one));
+      one.reset();
+    }
+    return all;
+  }
+
+  /// Asks all to end; options.grace later those that have not are ended. Returns at once.
+  void terminate() { started()->end(state_); }
+  /// Ends all, and what they have started, at whatever instruction they are.
+  void kill() { started()->kill_all(); }
+
+  [[nodiscard]] std::size_t size() const { return need()->members.size(); }
+  /// How many have not ended.
+  [[nodiscard]] std::size_t alive() const { return started()->left(); }
+  /// The numbers of the processes, in the order of the indexes; empty before the start.
+  [[nodiscard]] std::vector<long> pids() const {
+    std::vector<long> all;
+    for (auto const& one : need()->members)
+      if (auto const pid = one.process.pid()) all.push_back(*pid);
+    return all;
+  }
+
+ private:
+  using state_ptr = std::shared_ptr<detail::group_state<Backend>>;
+
+  [[nodiscard]] state_ptr const& need() const {
+    if (!state_) throw std::logic_error("polyproc: this process_group was moved from");
+    return state_;
+  }
+  [[nodiscard]] state_ptr const& started() const {
+    auto const& s = need();
+    if (!started_) throw std::logic_error("polyproc: this process_group was not started; call start() first");
+    return s;
+  }
+  bool joined(time_point deadline) {
+    auto const& s = started();
+    if (!s->wait(deadline)) return false;
+    if (auto const problem = s->failure()) std::rethrow_exception(problem);
+    return true;
+  }
+
+  /// Not by way of the thread that watches, which is gone when the program is at its end.
+  void end() noexcept {
+    if (!state_ || !started_ || owner_ != Backend::current_pid()) return;
+    try {
+      if (state_->left() != 0) {
+        state_->end(state_);
+        auto const deadline = Backend::now() + state_->grace;
+        for (auto& one : state_->members)
+          if (!one.process.join_until(deadline)) break;
+        state_->kill_all();
+        for (auto& one : state_->members) one.process.join();
+      }
+    } catch (...) {  // one that was never started, or may not be waited for
+    }
+    state_.reset();
+  }
+
+  state_ptr state_;
+  bool started_ = false;
+  long owner_ = Backend::current_pid();
+};
+
+using process_group = basic_process_group<>;
+
+/// Starts target(0, args...) to target(count - 1, args...) in a process each and waits: what they have returned, in that
+/// order. The first failure ends the others and is thrown, as by process_group::join.
+template <class F, class... Args>
+auto run_group(std::size_t count, F&& target, Args&&... args) {
+  using result = std::decay_t<call_result_t<F, std::size_t, Args const&...>>;
+  process_group group(count, std::forward<F>(target), std::forward<Args>(args)...);
+  group.start();
+  if constexpr (std::is_void_v<result>) group.join();
+  else return group.template results<result>();
+}
 
 }  // namespace polyproc::inline v0_1
 
@@ -25710,100 +29146,708 @@ using future = basic_future<T>;
 
 /// Workers in processes of their own, and futures for what they do.
 
+// ---- polyproc/task/pool_core.hpp
+
+/// A pool of processes from the inside: which task is where, who collects results, and what becomes of workers that die, are to
+/// be ended, or are to be started.
+///
+/// A task waits in the pool's list, is given (in a slot of the board, for any worker), is begun by a worker, and is over. Any
+/// thread of the pool's process may move it along, with the lock held: the one that submits, the one that waits for an outcome,
+/// and the pool's own, which sleeps as long as nobody needs it. Whoever takes a finished task out of its slot decodes and
+/// completes it without the lock, and gives the slot back afterwards.
+///
+/// Order: the highest priority first, among equals the oldest. While all are equal as many are given as there are slots: a
+/// worker need not wait for this process then. While they are not, few are, and what is given is taken back for something more
+/// urgent. No worker has more than the one task that it runs.
+///
+/// A worker's death costs the task that names it in its slot. It is found by looking at the workers, every few milliseconds while
+/// there is work, twice a second while there is none. To end a task that runs its slot is condemned first: so its worker, which
+/// may finish at the same moment, can not have begun another task when it is ended.
+
+// ---- polyproc/task/pool_options.hpp
+
+/// What can be chosen for a pool of processes, and what it tells of itself.
+
+// ---- polyproc/task/worker_state.hpp
+
+/// What a worker of a pool keeps between its tasks, and what prepares it.
+
+namespace polyproc::inline v0_1 {
+
+namespace detail {
+
+/// Of the calling thread, if it is a worker.
+struct own_worker {
+  std::uint32_t number = 0;  // 0: none
+  std::shared_ptr<void> state;
+  void const* state_type = nullptr;
+};
+inline own_worker& this_threads_worker() noexcept {
+  return thread_own<own_worker>();
+}
+template <class T>
+inline constexpr char type_mark = 0;
+
+/// Runs an initializer and keeps what it gives.
+template <class Run>
+void keep_state(Run&& run) {
+  using given = std::invoke_result_t<Run>;
+  if constexpr (std::is_void_v<given>) {
+    run();
+  } else {
+    auto& mine = this_threads_worker();
+    mine.state = std::make_shared<std::decay_t<given>>(run());
+    mine.state_type = &type_mark<std::decay_t<given>>;
+  }
+}
+
+/// The initializer of a pool of processes, whose types only it knows.
+struct initializer_call {
+  initializer_call() = default;
+  initializer_call(initializer_call const&) = delete;
+  initializer_call& operator=(initializer_call const&) = delete;
+  virtual ~initializer_call() = default;
+  virtual void run() = 0;
+  virtual void write(writer& out) const = 0;
+};
+template <backend Backend, class F, class Kept>
+struct typed_initializer final : initializer_call {
+  F target;
+  Kept parameters;
+  typed_initializer(F f, Kept p) : target(std::move(f)), parameters(std::move(p)) {}
+  void run() override {
+    keep_state([this]() -> decltype(auto) { return invoke_call(target, parameters, true); });
+  }
+  void write(writer& out) const override {
+    write_function<Backend>(out, &read);
+    if constexpr (plain_function<F>) write_function<Backend>(out, target);
+    else encode(out, target);
+    encode(out, parameters);
+  }
+  static std::shared_ptr<initializer_call> read(reader& in) {
+    auto f = [&] {
+      if constexpr (plain_function<F>) return read_function<Backend, std::remove_pointer_t<F>>(in);
+      else return decode<F>(in);
+    }();
+    auto p = decode<Kept>(in);
+    return std::make_shared<typed_initializer>(std::move(f), std::move(p));
+  }
+};
+
+}  // namespace detail
+
+/// A function with arguments that each worker of a process_pool runs before its first task. What it returns, if anything, is the
+/// worker's state: this_worker::state<T>(). If it throws, the tasks that wait get that exception.
+///
+///     process_pool pool({.workers = 4, .initializer = {load_model, "model.bin"}});
+template <backend Backend = native_backend>
+class basic_pool_initializer {
+ public:
+  basic_pool_initializer() = default;
+  /// What may be run in a process. The arguments become the target's parameter types here.
+  template <class F, class... Args>
+    requires(!std::is_same_v<std::decay_t<F>, basic_pool_initializer>)
+  basic_pool_initializer(F&& target, Args&&... args) {  // NOLINT: without `explicit` for the sake of braces
+    using f = std::decay_t<F>;
+    using kept = call_parameters_t<F, Args...>;
+    call_ = std::make_shared<detail::typed_initializer<Backend, f, kept>>(
+        std::forward<F>(target), detail::convert_arguments<kept>(std::forward<Args>(args)...));
+  }
+
+  explicit operator bool() const noexcept { return call_ != nullptr; }
+  void run() const {
+    if (call_) call_->run();
+  }
+
+ private:
+  friend codec<basic_pool_initializer>;
+  std::shared_ptr<detail::initializer_call> call_;
+};
+
+template <backend Backend>
+struct codec<basic_pool_initializer<Backend>> {
+  using initializer = basic_pool_initializer<Backend>;
+  static void write(writer& out, initializer const& value) {
+    encode(out, value.call_ != nullptr);
+    if (value.call_) value.call_->write(out);
+  }
+  static initializer read(reader& in) {
+    initializer made;
+    if (decode<bool>(in)) made.call_ = detail::read_function<Backend, std::shared_ptr<detail::initializer_call>(reader&)>(in)(in);
+    return made;
+  }
+};
+
+using pool_initializer = basic_pool_initializer<>;
+
+/// The same for a thread_pool: anything that can be called, with copies of its arguments in each thread.
+class thread_initializer {
+ public:
+  thread_initializer() = default;
+  template <class F, class... Args>
+    requires(!std::is_same_v<std::decay_t<F>, thread_initializer>)
+  thread_initializer(F&& target, Args&&... args)  // NOLINT: without `explicit` for the sake of braces
+      : run_([kept = std::make_tuple(std::forward<F>(target), std::forward<Args>(args)...)] {
+          detail::keep_state([&]() -> decltype(auto) {
+            return std::apply([](auto f, auto... each) -> decltype(auto) { return f(std::move(each)...); }, kept);
+          });
+        }) {}
+
+  explicit operator bool() const noexcept { return static_cast<bool>(run_); }
+  void run() { run_(); }
+
+ private:
+  detail::callback<> run_;
+};
+
+/// For tasks of a pool, of processes or of threads.
+namespace this_worker {
+
+/// 1 to the number of the pool's workers; 0 outside of a task.
+[[nodiscard]] inline std::size_t number() noexcept { return detail::this_threads_worker().number; }
+
+/// What the pool's initializer returned in this worker; tasks may change it. Throws std::logic_error when it returned nothing, or
+/// something of another type.
+template <class T>
+[[nodiscard]] T& state() {
+  auto& mine = detail::this_threads_worker();
+  if (mine.state_type != &detail::type_mark<T>)
+    throw std::logic_error(mine.state_type == nullptr
+                               ? "polyproc: this_worker::state: there is none; give the pool an .initializer that returns it, "
+                                 "and ask in a task"
+                               : "polyproc: this_worker::state was asked for another type than the pool's initializer returned");
+  return *static_cast<T*>(mine.state.get());
+}
+
+}  // namespace this_worker
+}  // namespace polyproc::inline v0_1
+
+namespace polyproc::inline v0_1 {
+
+/// Something that has happened in a pool.
+struct pool_event {
+  enum class kind : std::uint8_t { worker_started, worker_ended, task_begun, task_ended };
+  kind what = kind::worker_started;
+  std::size_t worker = 0;  ///< 1 to the number of workers.
+  long pid = 0;            ///< Of the worker's process.
+  std::string task;        ///< task_options::name; empty for workers.
+  std::string how;         ///< Of an end, in words: "value", "exception", "lost", "cancelled", "exited with code 0", ...
+};
+
+template <backend Backend = native_backend>
+struct basic_process_pool_options {
+  std::size_t workers = 0;    ///< 0: as many as this process may use processors. At most 4096.
+  std::string name = "pool";  ///< Workers are called NAME-1, NAME-2, ...
+  /// How long the destructor waits for running tasks, which it asks to stop, before it ends their workers.
+  std::chrono::milliseconds grace = std::chrono::seconds{1};
+  start_method start = start_method::automatic;
+  /// What each worker runs before its first task: {function, arguments...}.
+  basic_pool_initializer<Backend> initializer = {};
+  /// Tasks that have not begun, at most; submit waits for room. 0: any number.
+  std::size_t max_waiting = 0;
+  /// A worker that has run so many tasks is replaced. 0: never.
+  std::size_t tasks_per_worker = 0;
+  /// A worker whose resident memory has grown by so many bytes since its start is replaced after its task. 0: never. (Looked at
+  /// ten times a second at most; where the system does not tell, never.)
+  std::size_t memory_growth = 0;
+  /// A worker that has had nothing to do for so long ends, until there is work again. 0: never.
+  std::chrono::milliseconds idle_time{0};
+  /// So many workers in a row that die before they serve, or cannot be started at all: then what waits fails with start_error.
+  /// The next submission tries again.
+  unsigned start_attempts = 10;
+  /// The processors on which workers may run, as for process_options.
+  std::vector<unsigned> affinity = {};
+  /// Record who ran what when, for write_trace: the last 100 000 tasks.
+  bool trace = false;
+  /// Record, and write that file when the pool ends (join, shutdown, terminate, the destructor); failures to do so go to stderr.
+  std::string trace_file = {};
+  /// Called with each pool_event, in order, on the library's thread for callbacks. Costs a wake-up of the pool's thread for each
+  /// task.
+  detail::callback<pool_event const&> on_event = {};
+};
+using process_pool_options = basic_process_pool_options<>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/task/pool_task.hpp
+
+/// A task of a pool of processes, as the pool's own process has it.
+
+#include <map>
+
+namespace polyproc::inline v0_1::detail {
+
+template <backend Backend>
+class pool_core;
+
+/// Where it is, and whose it is to complete it, is said by `at`, under the pool's lock; only who has set `over` completes it.
+template <backend Backend>
+class pool_task {
+ public:
+  enum class place : std::uint8_t {
+    waiting,  ///< In the pool's own list.
+    slot,     ///< Given to the workers, or begun by one of them.
+    over,     ///< Somebody is completing it, or has.
+  };
+  enum class reason : std::uint8_t { none, cancelled, limit, deadline };
+
+  pool_task() = default;
+  pool_task(pool_task const&) = delete;
+  pool_task& operator=(pool_task const&) = delete;
+  virtual ~pool_task() = default;
+
+  /// Decodes the value and completes the outcome with it. May throw what decoding throws.
+  virtual void succeed(reader& value) = 0;
+  [[nodiscard]] virtual outcome_base<Backend>& result() noexcept = 0;
+
+  /// What only few tasks have.
+  struct rarely {
+    task_options options;
+    callback<writer&> encode_again;  // if it may be repeated
+    unsigned tries = 0;
+    bool in_deadlines = false;
+    typename std::multimap<time_point, std::shared_ptr<pool_task>>::iterator deadline{};
+    time_point end_by = never;     // once it was asked to stop: when its worker is to be ended
+    std::uint64_t block = 0;       // of the arena, that holds its request, if that is large
+    std::uint64_t block_size = 0;
+  };
+  [[nodiscard]] rarely& rare() {
+    if (!more) more = std::make_unique<rarely>();
+    return *more;
+  }
+  [[nodiscard]] std::uint64_t block() const noexcept { return more ? more->block : 0; }
+
+  /// The request, while it is not in a slot, or if it holds anything.
+  std::unique_ptr<writer> call;
+  std::unique_ptr<rarely> more;
+  int priority = 0;
+  place at = place::waiting;
+  reason why = reason::none;  // it was asked to stop
+
+  /// For those who wait without the lock: in which slot it is, as which ticket; or none.
+  static constexpr std::uint64_t nowhere = ~std::uint64_t{0};
+  typename Backend::template atomic<std::uint64_t> where{nowhere};
+  /// Somebody wants it to be completed though nobody asks.
+  std::atomic<bool> asked_for{false};
+
+  [[nodiscard]] std::string label() const {
+    return more && !more->options.name.empty() ? " (" + more->options.name + ")" : std::string();
+  }
+};
+
+template <class R, backend Backend>
+class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
+ public:
+  explicit typed_task(std::shared_ptr<pool_core<Backend>> of) noexcept : pool_(std::move(of)) {}
+
+  void succeed(reader& value) override {
+    if constexpr (std::is_void_v<R>) {
+      value.expect_end();
+      outcome<R, Backend>::succeed({});
+    } else {
+      auto made = decode<R>(value);
+      value.expect_end();
+      outcome<R, Backend>::succeed(std::move(made));
+    }
+  }
+  [[nodiscard]] outcome_base<Backend>& result() noexcept override { return *this; }
+
+  void must_complete() noexcept override { pool_->ask_for(*this); }
+  void glance() noexcept override { pool_->glance(*this); }
+  bool wait(time_point deadline) noexcept override {
+    return this->ready() || pool_->help(*this, deadline) || this->park(deadline);
+  }
+  bool cancel() override { return pool_->cancel(*this); }
+
+ private:
+  std::shared_ptr<pool_core<Backend>> pool_;
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
+// ---- polyproc/task/pool_worker.hpp
+
+/// The life of a worker process of a pool.
+
 // ---- polyproc/task/pool_board.hpp
 
-/// What a pool and its workers share: for each worker one place where its task is laid down and its result is picked up.
+/// What a pool of processes and its workers share: the ring of tasks, their slots, and a place for each worker.
 ///
-///   state of a place:  idle --(pool)--> given --(worker)--> running --(worker)--> done --(pool)--> idle
+/// Who may write what: until a slot is given, the pool; while it runs, its worker (how, result, began, ended); `stop` and
+/// `wanted` the pool at any time. Requests and results too large for the slot lie in blocks of the arena tagged {board, ...};
+/// of a result that its worker did not finish the pool frees the block by its tag, when the worker is dead.
 ///
-/// Who may write what: the pool writes `request` while idle, the worker writes `result` while running; each transition is
-/// one atomic operation by the side named on its arrow. The state says what a worker's death costs:
-///   idle     nothing;
-///   given    nothing: the task was not begun, and is given to another;
-///   running  that one task: its future fails with worker_lost;
-///   done     nothing: the result is whole.
-/// Requests and results too large for the place lie in blocks of the arena tagged {board, place + 1}; after a worker's
-/// death the pool frees all blocks with its tag. Results ring `bell`, on which the pool parks; a worker that dies between
-/// done and the bell is found when the pool looks after its busy workers.
+/// Who is told. A worker that has finished looks at the slot's `wanted`, after the exchange that says done: the pool sets it
+/// and then looks whether it is done; one of the two sees the other. `rung` is what the pool's process parks on; it is rung
+/// when somebody wants to be told of this task, or when the pool wants to be told of all from a certain ticket on. A worker
+/// that dies before it has rung is found when the pool looks after its workers, which it does while there is work.
+
+// ---- polyproc/task/task_ring.hpp
+
+/// How tasks get from a pool to whichever of its workers is free, such that a worker may die at any instruction and it is
+/// always known which task it had, if any.
+///
+/// A task lies in a slot. The slot's control word says all that counts about it, in one word:
+///
+///     state | worker | ticket
+///
+///   free       nobody's but the pool's                 (pool)   -> given
+///   given      to be taken by any worker               (worker) -> running   (pool) -> recalled
+///   running    by that worker                          (worker) -> done      (pool) -> condemned
+///   condemned  its worker is going to be ended         (pool, when that is dead) -> free
+///   recalled   the pool has taken it back              (pool)   -> free, given
+///   done       the result is whole                     (pool)   -> free
+///
+/// Each arrow is one compare-exchange or, out of states that are the pool's alone, one store, by the side named in it. A ticket
+/// is used once; so a worker that was held up between looking and taking takes nothing that it did not look at.
+///
+/// The ring says in which order slots are to be taken: entry t % size names ticket t and its slot. The pool alone writes
+/// entries, then `tail`. `head` is a hint that everybody helps forward past entries whose slot is no longer given with that
+/// ticket; the slot's own word decides. An entry is not written anew before head has passed it: a worker that reads it late
+/// sees another ticket than it looked for and starts again.
+///
+/// What a death costs. A worker before its exchange: nothing. After it: that one task, whose slot names the worker; others
+/// help head past it. After done: nothing. The pool's process: everything, its workers end with it.
+
+namespace polyproc::inline v0_1::detail {
+
+template <sync_backend Backend>
+class task_ring {
+ public:
+  using word = typename Backend::template atomic<std::uint64_t>;
+
+  enum class state : std::uint8_t { free, given, running, condemned, recalled, done };
+  static constexpr std::uint64_t make(state now, std::uint32_t worker, std::uint64_t ticket) noexcept {
+    return ticket << 24 | std::uint64_t{worker & 0xFFFFU} << 8 | static_cast<std::uint64_t>(now);
+  }
+  static constexpr state state_of(std::uint64_t control) noexcept { return static_cast<state>(control & 0xFFU); }
+  static constexpr std::uint32_t worker_of(std::uint64_t control) noexcept {
+    return static_cast<std::uint32_t>(control >> 8) & 0xFFFFU;
+  }
+  static constexpr std::uint64_t ticket_of(std::uint64_t control) noexcept { return control >> 24; }
+
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
+  static constexpr std::uint32_t most_slots = 0xFFFF;
+
+  /// All zero to begin with. The two words have lines of their own: the pool writes one, workers the other.
+  struct alignas(64) head_words {
+    word tail;
+    alignas(64) word head;
+  };
+
+  task_ring(head_words& words, word* entries, std::uint32_t size) noexcept : words_(&words), entries_(entries), size_(size) {}
+
+  /// --- For workers. control(slot) is the slot's word.
+
+  /// Whether there may be something to take. Sequentially consistent.
+  [[nodiscard]] bool any() const noexcept { return words_->head.load() < words_->tail.load(); }
+
+  /// The slot that is this worker's from now on, or none.
+  template <class Control>
+  std::uint32_t take(std::uint32_t worker, Control&& control) noexcept {
+    for (;;) {
+      auto at = words_->head.load(std::memory_order_acquire);
+      if (at >= words_->tail.load(std::memory_order_acquire)) return none;
+      auto const entry = entries_[at % size_].load(std::memory_order_acquire);
+      if (entry >> 16 != (at & ticket_mask)) continue;  // head has moved on, and the entry been used again
+      auto const slot = static_cast<std::uint32_t>(entry & 0xFFFFU);
+      auto expected = make(state::given, 0, at);
+      bool const mine = control(slot).compare_exchange_strong(expected, make(state::running, worker, at));
+      pass(at);
+      if (mine) return slot;
+    }
+  }
+
+  /// The result is whole. False when it is too late: the pool is going to end this worker, who is to wait for that. After true
+  /// the slot is the pool's.
+  static bool finish(word& control, std::uint32_t worker, std::uint64_t ticket) noexcept {
+    auto expected = make(state::running, worker, ticket);
+    return control.compare_exchange_strong(expected, make(state::done, worker, ticket));
+  }
+
+  /// --- For the pool, one thread at a time.
+
+  [[nodiscard]] std::uint64_t tail() const noexcept { return words_->tail.load(std::memory_order_relaxed); }
+  /// The first entry that has not been taken or recalled.
+  template <class Control>
+  std::uint64_t head(Control&& control) noexcept {
+    auto const end = tail();
+    auto at = words_->head.load(std::memory_order_acquire);
+    while (at < end) {
+      auto const slot = static_cast<std::uint32_t>(entries_[at % size_].load(std::memory_order_relaxed) & 0xFFFFU);
+      if (control(slot).load(std::memory_order_acquire) == make(state::given, 0, at)) break;
+      pass(at);
+      at = words_->head.load(std::memory_order_acquire);
+    }
+    return at;
+  }
+  [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
+
+  /// The slot, which is free or recalled and whole, is to be taken as tail()'s ticket. Fewer than size() entries must lie
+  /// between head() and tail().
+  void give(word& control, std::uint32_t slot) noexcept {
+    auto const ticket = tail();
+    control.store(make(state::given, 0, ticket), std::memory_order_relaxed);
+    entries_[ticket % size_].store((ticket & ticket_mask) << 16 | slot, std::memory_order_release);
+    words_->tail.store(ticket + 1);
+  }
+  /// Takes back what no worker has begun.
+  static bool recall(word& control, std::uint64_t ticket) noexcept {
+    auto expected = make(state::given, 0, ticket);
+    return control.compare_exchange_strong(expected, make(state::recalled, 0, ticket));
+  }
+  /// The worker that runs it is going to be ended; false when it has finished.
+  static bool condemn(word& control) noexcept {
+    auto now = control.load();
+    return state_of(now) == state::running &&
+           control.compare_exchange_strong(now, make(state::condemned, worker_of(now), ticket_of(now)));
+  }
+  static void free(word& control, std::uint64_t ticket) noexcept {
+    control.store(make(state::free, 0, ticket), std::memory_order_release);
+  }
+
+ private:
+  static constexpr std::uint64_t ticket_mask = (std::uint64_t{1} << 40) - 1;
+
+  void pass(std::uint64_t at) noexcept { words_->head.compare_exchange_strong(at, at + 1); }
+
+  head_words* words_;
+  word* entries_;
+  std::uint32_t size_;
+};
+
+/// Workers that have nothing to do. One of them may look for a task all the time: then nobody need be woken for the next one.
+///
+/// Protocol. Who gives a task changes the ring's tail, then reads `watching`. Who watches clears `watching`, then looks at the
+/// ring once more. All in the one order of sequentially consistent accesses: so either the giver sees that nobody watches, and
+/// wakes somebody, or the one who watched sees the task. The one who watches takes one task; for a second one somebody is woken.
+/// One that dies while it watches is found by the pool, which clears `watching` for it and wakes all.
+template <sync_backend Backend>
+class task_watch {
+ public:
+  sleepers<Backend> idle;
+
+  /// After a task was given.
+  void wake_for_task(typename task_ring<Backend>::head_words const& ring) noexcept {
+    if (!idle.any()) return;
+    if (watching_.load() != 0 && ring.tail.load(std::memory_order_relaxed) - ring.head.load() <= 1) return;
+    idle.wake_one();
+  }
+
+  /// Looks for a task for a while, if nobody else does: one is enough, and more would take processors from those who work.
+  template <class Ready>
+  bool watch(std::uint32_t worker, Ready const& ready) {
+    std::uint32_t nobody = 0;
+    if (watching_.load(std::memory_order_relaxed) != 0 || !watching_.compare_exchange_strong(nobody, worker + 1)) return false;
+    bool const found = look<Backend>()(ready);
+    watching_.store(0);
+    return found || ready();
+  }
+
+  /// That worker is dead. Afterwards all are to be woken: whoever was to take the next task may have been it.
+  void forget(std::uint32_t worker) noexcept {
+    auto watcher = worker + 1;
+    watching_.compare_exchange_strong(watcher, 0);
+  }
+  void wake_all() noexcept {
+    (void)idle.announce();  // one that was woken and has died may have been the last who knew of sleepers
+    idle.wake_all();
+  }
+
+ private:
+  typename Backend::template atomic<std::uint32_t> watching_{0};  // the number of the worker that looks, plus 1
+};
+
+}  // namespace polyproc::inline v0_1::detail
 
 namespace polyproc::inline v0_1::detail {
 
 template <backend Backend>
 class pool_board {
  public:
-  enum state : std::uint32_t { idle, given, running, done };
+  using ring = task_ring<Backend>;
+  using state = typename ring::state;
+  using word = typename Backend::template atomic<std::uint32_t>;
+  using wide = typename Backend::template atomic<std::uint64_t>;
   enum class ending : std::uint32_t { value, exception };
 
-  static constexpr std::size_t room = 3968;
+  static constexpr std::uint32_t slots = 512;
+  static constexpr std::size_t room = 976;
   struct letter {
     std::uint64_t size;
-    std::uint64_t block;  // 0: in the place itself
+    std::uint64_t block;  // 0: in the slot itself
     std::byte data[room];
   };
-  struct alignas(64) place {
-    typename Backend::template atomic<std::uint32_t> now;
-    typename Backend::template atomic<std::uint32_t> arrived;  // the worker has begun to serve
-    typename Backend::template atomic<std::uint32_t> leave;    // the worker is to end when it is idle
+  static constexpr std::uint32_t somebody_parks = 1;  // on `turn`
+  static constexpr std::uint32_t pool_asks = 2;       // and is to be rung
+  static constexpr std::uint32_t ring_at_begin = 1;
+  static constexpr std::uint32_t note_times = 2;
+  struct alignas(64) slot {
+    wide control;
+    word turn;     // changes when something has happened to it
+    word wanted;
+    word stop;     // the lower half of the ticket that is to stop
+    word reading;  // its arguments have begun to be taken over
+    std::uint32_t flags;
     ending how;
+    wide began;    // on the clock of deadlines, in nanoseconds; 0: nobody has noted it yet
+    std::int64_t ended;
     letter request;
     letter result;
   };
+  struct alignas(64) place {
+    wide pid;      // of its process
+    word arrived;  // 1: serves; 2: its initializer has failed, `problem` says how
+    word leave;    // is to end when it is idle
+    word left;     // 1: has ended because of `leave` or of its age; 2: because there was nothing to do
+    word served;   // tasks finished
+    std::uint64_t problem;  // a block
+    std::uint64_t problem_size;
+  };
   struct alignas(64) head {
-    typename Backend::template atomic<std::uint32_t> bell;
+    typename ring::head_words tasks;
+    alignas(64) task_watch<Backend> workers;
+    alignas(64) word rung;
+    word listening;  // threads of the pool's process that are parked on `rung`
+    alignas(64) wide done_from;   // tickets from this one on ring when they are done
+    wide begun_from;              // and when they begin
     std::uint32_t places;
+    std::uint32_t tasks_per_worker;  // 0: any number
+    std::uint64_t memory_growth;     // bytes; 0: any
+    std::uint64_t idle_time;         // nanoseconds; 0: for ever
+    std::uint32_t times;             // began and ended are to be written
+    wide entries[slots];
   };
 
-  explicit pool_board(std::uint32_t places)
-      : block_(attachment<Backend>::create(sizeof(head) + places * sizeof(place), fingerprint(), layout)) {
+  /// What a worker is to do of itself.
+  struct rules {
+    std::uint32_t tasks_per_worker = 0;
+    std::uint64_t memory_growth = 0;
+    std::uint64_t idle_time = 0;
+    bool times = false;
+  };
+  pool_board(std::uint32_t places, rules const& told)
+      : block_(attachment<Backend>::create(bytes_before_slots(places) + slots * sizeof(slot), fingerprint(), layout,
+                                           bytes_before_slots(places))) {
     top().places = places;
+    top().tasks_per_worker = told.tasks_per_worker;
+    top().memory_growth = told.memory_growth;
+    top().idle_time = told.idle_time;
+    top().times = told.times ? 1 : 0;
+    top().done_from.store(nobody);
+    top().begun_from.store(nobody);
+    find();
   }
+  static constexpr std::uint64_t nobody = ~std::uint64_t{0};
 
   [[nodiscard]] head& top() const noexcept { return *reinterpret_cast<head*>(block_->contents()); }
-  [[nodiscard]] place& at(std::uint32_t i) const noexcept {
+  [[nodiscard]] ring tasks() const noexcept { return {top().tasks, top().entries, slots}; }
+  [[nodiscard]] place& worker(std::uint32_t i) const noexcept {
     return reinterpret_cast<place*>(block_->contents() + sizeof(head))[i];
   }
+  [[nodiscard]] slot& at(std::uint32_t i) const noexcept { return first_[i]; }
+  [[nodiscard]] auto controls() const noexcept {
+    return [first = first_](std::uint32_t i) -> wide& { return first[i].control; };
+  }
 
-  /// Lays bytes down. Throws std::bad_alloc; the letter is empty then.
-  void write(letter& to, std::uint32_t place_number, std::span<std::byte const> bytes) const {
+  /// Blocks for what is being written, so that it need not be copied into one.
+  class blocks final : public large_memory {
+   public:
+    static constexpr std::size_t many = 16384;
+    explicit blocks(std::uint64_t board) noexcept : board_(board) {}
+    void for_number(std::uint64_t number) noexcept { number_ = number; }
+    std::byte* get(std::size_t size) override {
+      auto const block = arena<Backend>::allocate(size, {board_, number_});
+      last_ = {arena<Backend>::at(block, size), block, last_.memory, last_.block};
+      return last_.memory;
+    }
+    void give_back(std::byte* memory) noexcept override { arena<Backend>::free(offset_of(memory)); }
+    /// Of the last one, or the one before.
+    [[nodiscard]] std::uint64_t offset_of(std::byte const* memory) const noexcept {
+      return memory == last_.memory ? last_.block : last_.block_before;
+    }
+
+   private:
+    struct {
+      std::byte* memory = nullptr;
+      std::uint64_t block = 0;
+      std::byte* memory_before = nullptr;
+      std::uint64_t block_before = 0;
+    } last_;
+    std::uint64_t board_;
+    std::uint64_t number_ = requests;
+  };
+  [[nodiscard]] std::uint64_t offset() const noexcept { return block_->offset(); }
+
+  /// Lays bytes down; `number` is the block's tag, if one is needed. Throws std::bad_alloc; the letter is empty then.
+  void write(letter& to, std::uint64_t number, std::span<std::byte const> bytes) const {
     to.block = 0;
     to.size = 0;
-    auto* at = to.data;
+    auto* there = to.data;
     if (bytes.size() > room) {
-      to.block = arena<Backend>::allocate(bytes.size(), {block_->offset(), place_number + 1});
-      at = arena<Backend>::at(to.block, bytes.size());
+      to.block = new_block(bytes.size(), number);
+      there = arena<Backend>::at(to.block, bytes.size());
     }
     to.size = bytes.size();
-    if (!bytes.empty()) std::memcpy(at, bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(there, bytes.data(), bytes.size());
+  }
+  [[nodiscard]] std::uint64_t new_block(std::size_t size, std::uint64_t number) const {
+    return arena<Backend>::allocate(size, {block_->offset(), number});
   }
   [[nodiscard]] std::span<std::byte const> read(letter const& from) const {
     auto const size = static_cast<std::size_t>(from.size);
     return {from.block == 0 ? from.data : arena<Backend>::at(from.block, size), size};
+  }
+  /// When the task in that slot began. The first who says so counts: its worker or, if that has taken it and come no further,
+  /// the pool. What was noted for another task that had the slot before must not count.
+  static std::uint64_t note_began(slot& of, std::uint64_t now) noexcept {
+    std::uint64_t noted = 0;
+    return of.began.compare_exchange_strong(noted, now) ? now : noted;
   }
   static void clear(letter& what) noexcept {
     if (auto const block = std::exchange(what.block, 0); block != 0) arena<Backend>::free(block);
     what.size = 0;
   }
 
-  /// After a worker's death: its place as new.
-  void reset(std::uint32_t place_number) const noexcept {
-    auto& p = at(place_number);
+  /// Tags of blocks, by who is to free them.
+  static constexpr std::uint64_t result_of(std::uint32_t slot_number) noexcept { return 1 + std::uint64_t{slot_number}; }
+  static constexpr std::uint64_t problem_of(std::uint32_t worker_number) noexcept {
+    return (std::uint64_t{1} << 32) + worker_number;
+  }
+  static constexpr std::uint64_t requests = std::uint64_t{1} << 33;
+  /// After a worker's death: what it had begun to write.
+  void free_blocks(std::uint64_t number) const noexcept {
     arena<Backend>::sweep([&](block_tag const& tag, std::uint64_t) {
-      return tag.owner == block_->offset() && tag.number == place_number + 1;
+      return tag.owner == block_->offset() && tag.number == number;
     });
-    p.request.block = p.result.block = 0;
-    p.arrived.store(0);
-    p.leave.store(0);
-    p.now.store(idle);
   }
 
-  static constexpr std::uint64_t fingerprint() { return 0x626f617264ULL ^ sizeof(place); }
-  static constexpr std::uint64_t layout = 1;
+  /// After a task was given.
+  void wake_for_task() const noexcept { top().workers.wake_for_task(top().tasks); }
+
+  /// --- For workers.
+
+  /// Has the pool's process look.
+  void ring_bell() const noexcept {
+    auto& h = top();
+    h.rung.fetch_add(1);
+    if (h.listening.load() != 0) Backend::wake_all(h.rung);
+  }
+
+  static constexpr std::uint64_t fingerprint() { return 0x626f617264ULL ^ sizeof(slot) ^ sizeof(head) << 20; }
+  static constexpr std::uint64_t layout = 2;
   static constexpr char const* handle_name = "pool";
 
  private:
   friend handle_codec<pool_board, Backend>;
-  explicit pool_board(attachment_ref<Backend> block) noexcept : block_(std::move(block)) {}
+  explicit pool_board(attachment_ref<Backend> block) noexcept : block_(std::move(block)) { find(); }
+  void find() noexcept {
+    first_ = reinterpret_cast<slot*>(block_->contents() + bytes_before_slots(top().places));
+  }
+  static std::size_t bytes_before_slots(std::uint32_t places) noexcept { return sizeof(head) + places * sizeof(place); }
+
   attachment_ref<Backend> block_;
+  slot* first_ = nullptr;
 };
 
 }  // namespace polyproc::inline v0_1::detail
@@ -25813,84 +29857,1568 @@ template <backend Backend>
 struct codec<detail::pool_board<Backend>> : detail::handle_codec<detail::pool_board<Backend>, Backend> {};
 }  // namespace polyproc::inline v0_1
 
+namespace polyproc::inline v0_1::detail {
+
+template <backend Backend>
+class pool_worker {
+ public:
+  using board_t = pool_board<Backend>;
+
+  pool_worker(board_t board, std::uint32_t number)
+      : board_(std::move(board)), number_(number), top_(board_.top()), place_(board_.worker(number)), blocks_(board_.offset()) {
+    result_.use_for_many(&blocks_, board_t::blocks::many);
+  }
+
+  void serve(basic_pool_initializer<Backend> const& initializer) {
+    this_threads_worker().number = number_ + 1;
+    place_.pid.store(static_cast<std::uint64_t>(Backend::current_pid()), std::memory_order_relaxed);
+    try {
+      initializer.run();
+    } catch (...) {
+      report(std::current_exception());
+      return;
+    }
+    memory_at_first_ = top_.memory_growth != 0 ? memory() : 0;
+    place_.arrived.store(1);
+    board_.ring_bell();
+    while (auto const slot = next()) {
+      run(*slot);
+      if (tired()) break;
+    }
+    this_threads_worker() = {};
+    place_.left.store(idle_ ? 2 : 1);
+    board_.ring_bell();
+  }
+
+ private:
+  /// Takes a task, or sleeps until there is one; nothing when it is to end.
+  std::optional<std::uint32_t> next() {
+    auto ring = board_.tasks();
+    auto const control = board_.controls();
+    auto const ready = [&] { return ring.any() || place_.leave.load() != 0; };
+    auto idle_until = never;
+    pace<Backend> asking(idle_recheck);
+    bool slept = false;
+    for (bool first = true;; first = false) {
+      bool const leave = place_.leave.load(std::memory_order_acquire) != 0;
+      auto const slot = leave ? ring.none : ring.take(number_, control);
+      if (leave || slot != ring.none || idle_) {
+        if (slept) top_.workers.idle.pass_on([&] { return ring.any(); });
+        if (slot == ring.none) return std::nullopt;
+        return slot;
+      }
+      if (first && top_.idle_time != 0) idle_until = Backend::now() + std::chrono::nanoseconds(top_.idle_time);
+      if (top_.workers.watch(number_, ready)) continue;
+      auto const how = top_.workers.idle.sleep(idle_until, asking, ready);
+      slept = true;
+      idle_ = how == std::decay_t<decltype(top_.workers.idle)>::slept::late;  // takes what has come meanwhile all the same
+    }
+  }
+
+  void run(std::uint32_t number) {
+    auto& slot = board_.at(number);
+    auto const ticket = board_t::ring::ticket_of(slot.control.load(std::memory_order_relaxed));
+    bool const times = top_.times != 0 || (slot.flags & board_t::note_times) != 0;
+    if (times) board_t::note_began(slot, static_cast<std::uint64_t>(stamp()));
+    if ((slot.flags & board_t::ring_at_begin) != 0 || ticket >= top_.begun_from.load(std::memory_order_relaxed)) board_.ring_bell();
+    current_stop_token<Backend>() = {slot.stop, static_cast<std::uint32_t>(ticket + 1), nullptr};
+    blocks_.for_number(board_t::result_of(number));
+    result_.clear();
+    slot.how = board_t::ending::value;
+    try {
+      reader in(board_.read(slot.request));
+      slot.reading.store(1, std::memory_order_relaxed);
+      run_call<Backend>(in, result_);
+      put(slot.result, number);
+    } catch (...) {
+      slot.how = board_t::ending::exception;
+      write_problem(slot.result, number, std::current_exception());
+    }
+    current_stop_token<Backend>() = {};
+    if (times) slot.ended = stamp();
+    place_.served.store(++served_, std::memory_order_relaxed);
+    if (!board_t::ring::finish(slot.control, number_, ticket)) await_the_end();
+    result_.sent();
+    auto const wanted = slot.wanted.load();
+    if ((wanted & board_t::somebody_parks) != 0) {
+      slot.turn.fetch_add(1);
+      Backend::wake_all(slot.turn);
+    }
+    if ((wanted & board_t::pool_asks) != 0 || ticket >= top_.done_from.load()) board_.ring_bell();
+    result_.shrink();
+  }
+
+  void put(typename board_t::letter& to, std::uint32_t number) {
+    if (!result_.wrote_many()) {
+      board_.write(to, board_t::result_of(number), result_.view());
+      return;
+    }
+    to.size = result_.view().size();
+    to.block = blocks_.offset_of(result_.take_many());
+  }
+
+  void write_problem(typename board_t::letter& to, std::uint32_t number, std::exception_ptr problem) {
+    writer out;
+    encode_exception(out, std::move(problem));
+    try {
+      board_.write(to, board_t::result_of(number), out.view());
+    } catch (std::bad_alloc const&) {
+      writer little;
+      encode_exception(little, std::make_exception_ptr(std::bad_alloc()));
+      board_.write(to, board_t::result_of(number), little.view());
+    }
+  }
+
+  /// That its initializer has failed.
+  void report(std::exception_ptr problem) {
+    writer out;
+    encode_exception(out, std::move(problem));
+    auto const bytes = out.view();
+    place_.problem = board_.new_block(bytes.size(), board_t::problem_of(number_));
+    std::memcpy(arena<Backend>::at(place_.problem, bytes.size()), bytes.data(), bytes.size());
+    place_.problem_size = bytes.size();
+    place_.arrived.store(2);
+    board_.ring_bell();
+  }
+
+  /// It was decided to end this process; it is about to happen.
+  [[noreturn]] static void await_the_end() noexcept {
+    typename board_t::word never_changes{0};
+    for (;;) Backend::wait(never_changes, 0, Backend::now() + std::chrono::seconds{60});
+  }
+
+  /// Whether it is time for a successor.
+  bool tired() {
+    if (top_.tasks_per_worker != 0 && served_ >= top_.tasks_per_worker) return true;
+    if (top_.memory_growth == 0) return false;
+    auto const now = Backend::now();
+    if (now < next_look_) return false;
+    next_look_ = now + std::chrono::milliseconds{100};
+    return memory() > memory_at_first_ + top_.memory_growth;
+  }
+  static std::uint64_t memory() {
+    auto const row = Backend::process_alone(Backend::current_pid());
+    return row && row->memory ? *row->memory : 0;
+  }
+  static std::int64_t stamp() noexcept {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(Backend::now().time_since_epoch()).count();
+  }
+
+  board_t board_;
+  std::uint32_t number_;
+  typename board_t::head& top_;
+  typename board_t::place& place_;
+  typename board_t::blocks blocks_;
+  writer result_;
+  std::uint32_t served_ = 0;
+  bool idle_ = false;  // ends for want of work
+  std::uint64_t memory_at_first_ = 0;
+  time_point next_look_{};
+};
+
+template <backend Backend>
+void serve_pool(pool_board<Backend> board, std::uint32_t number, basic_pool_initializer<Backend> initializer) {
+  pool_worker<Backend>(std::move(board), number).serve(initializer);
+}
+
+}  // namespace polyproc::inline v0_1::detail
+
+// ---- polyproc/task/trace.hpp
+
+/// Who ran what when, for looking at: https://ui.perfetto.dev and chrome://tracing show the files that are written here.
+
+namespace polyproc::inline v0_1::detail {
+
+/// A task that has ended.
+struct trace_event {
+  std::string name;          // of the task; empty: "task"
+  long pid = 0;              // of the process that ran it
+  std::uint64_t worker = 0;  // which worker, from 1; a thread to those who look at it
+  time_point begin{};
+  time_point end{};
+  char const* how = "value";  // it ended: "value", "exception", "cancelled", "time limit", "lost"; lives for ever
+};
+
+/// Keeps the last `most` events (each takes some 100 bytes, and its name); how many older ones it has dropped is in the file.
+/// Any number of threads may use it at once. An owner that is to record nothing has none.
+class trace_recorder {
+ public:
+  static constexpr std::size_t usual_most = 100000;
+
+  explicit trace_recorder(std::string process_name, std::size_t most = usual_most)
+      : process_name_(std::move(process_name)), most_(std::max<std::size_t>(1, most)) {}
+  trace_recorder(trace_recorder const&) = delete;
+  trace_recorder& operator=(trace_recorder const&) = delete;
+  ~trace_recorder() = default;
+
+  /// Without memory the event is dropped.
+  void add(trace_event event) noexcept {
+    std::scoped_lock hold{lock_};
+    try {
+      events_.push_back(std::move(event));
+    } catch (...) {
+      ++dropped_;
+      return;
+    }
+    if (events_.size() > most_) {
+      events_.pop_front();
+      ++dropped_;
+    }
+  }
+  /// What a worker is called where it is shown; else "worker N".
+  void name_worker(long pid, std::uint64_t worker, std::string name) {
+    std::scoped_lock hold{lock_};
+    workers_[{pid, worker}] = std::move(name);
+  }
+
+  [[nodiscard]] std::size_t size() const {
+    std::scoped_lock hold{lock_};
+    return events_.size();
+  }
+  [[nodiscard]] std::uint64_t dropped() const {
+    std::scoped_lock hold{lock_};
+    return dropped_;
+  }
+
+  /// All of it as text in the trace event format (JSON). Times are those of time_point: traces of several pools, and of
+  /// several processes, fit together.
+  [[nodiscard]] std::string text() const {
+    std::scoped_lock hold{lock_};
+    std::string out = "{\"displayTimeUnit\":\"ns\",\"otherData\":{\"dropped\":" + std::to_string(dropped_) +
+                      "},\"traceEvents\":[";
+    auto named = workers_;
+    for (auto const& e : events_) named.try_emplace({e.pid, e.worker}, "worker " + std::to_string(e.worker));
+    bool first = true;
+    auto const next = [&] {
+      out += first ? "\n" : ",\n";
+      first = false;
+    };
+    long last = -1;
+    for (auto const& [who, name] : named) {
+      auto const where = ",\"pid\":" + std::to_string(who.first) + ",\"tid\":" + std::to_string(who.second);
+      if (who.first != std::exchange(last, who.first)) {
+        next();
+        out += "{\"ph\":\"M\",\"name\":\"process_name\"" + where + ",\"args\":{\"name\":" + quoted(process_name_) + "}}";
+      }
+      next();
+      out += "{\"ph\":\"M\",\"name\":\"thread_name\"" + where + ",\"args\":{\"name\":" + quoted(name) + "}}";
+    }
+    for (auto const& e : events_) {
+      next();
+      out += "{\"ph\":\"X\",\"cat\":\"task\",\"name\":" + quoted(e.name.empty() ? "task" : e.name) +
+             ",\"pid\":" + std::to_string(e.pid) + ",\"tid\":" + std::to_string(e.worker) +
+             ",\"ts\":" + microseconds(e.begin.time_since_epoch()) + ",\"dur\":" + microseconds(e.end - e.begin) +
+             ",\"args\":{\"ended\":" + quoted(e.how) + "}}";
+    }
+    return out + "\n]}\n";
+  }
+
+  /// Throws std::system_error naming the file. One that is there is replaced.
+  void write(std::string const& path) const {
+    auto const all = text();
+    struct closer {
+      void operator()(std::FILE* file) const noexcept { (void)std::fclose(file); }
+    };
+    std::unique_ptr<std::FILE, closer> file(std::fopen(path.c_str(), "wb"));
+    bool good = file && std::fwrite(all.data(), 1, all.size(), file.get()) == all.size();
+    if (file) good = (std::fclose(file.release()) == 0) && good;
+    if (!good)
+      throw std::system_error(std::make_error_code(std::errc::io_error),
+                              "polyproc: the trace could not be written to " + path +
+                                  "; look whether its directory is there, may be written to, and has room");
+  }
+
+ private:
+  static std::string microseconds(std::chrono::nanoseconds time) {
+    auto const ns = std::max<std::int64_t>(0, time.count());
+    auto const rest = std::to_string(ns % 1000);
+    return std::to_string(ns / 1000) + "." + std::string(3 - rest.size(), '0') + rest;
+  }
+
+  /// As a JSON string. What is not UTF-8 in it is replaced by U+FFFD.
+  static std::string quoted(std::string_view text) {
+    static constexpr char digits[] = "0123456789abcdef";
+    std::string out = "\"";
+    for (std::size_t i = 0; i < text.size();) {
+      auto const c = static_cast<unsigned char>(text[i]);
+      if (c == '"' || c == '\\') {
+        out += '\\';
+        out += text[i++];
+      } else if (c < 0x20 || c == 0x7F) {
+        out += "\\u00";
+        out += digits[c >> 4];
+        out += digits[c & 15];
+        ++i;
+      } else if (auto const length = sequence(text.substr(i)); length != 0) {
+        out += text.substr(i, length);
+        i += length;
+      } else {
+        out += "\\ufffd";
+        ++i;
+      }
+    }
+    return out + '"';
+  }
+  /// The bytes of the character at the beginning of `text`; 0 if there is none.
+  static std::size_t sequence(std::string_view text) noexcept {
+    auto const at = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
+    auto const first = at(0);
+    if (first < 0x80) return 1;
+    std::size_t const length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
+    if (first < 0xC2 || first > 0xF4) return 0;
+    for (std::size_t i = 1; i < length; ++i)
+      if ((at(i) & 0xC0) != 0x80) return 0;
+    // Longer than needed, a half of a surrogate pair, or beyond the last one.
+    auto const second = at(1);
+    if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second > 0x9F) || (first == 0xF0 && second < 0x90) ||
+        (first == 0xF4 && second > 0x8F))
+      return 0;
+    return length;
+  }
+
+  std::string process_name_;
+  std::size_t most_;
+  mutable std::mutex lock_;
+  std::deque<trace_event> events_;
+  std::map<std::pair<long, std::uint64_t>, std::string> workers_;
+  std::uint64_t dropped_ = 0;
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
+namespace polyproc::inline v0_1::detail {
+
+/// When the program ends, the library ends its daemons, the workers of pools that are never destroyed among them: no pool is to
+/// start them anew then, while what it needs for that is being destroyed.
+template <backend Backend>
+class start_gate {
+ public:
+  /// After the first child: handlers run in the reverse order, and this one is to be before the one that ends daemons.
+  static start_gate& get() {
+    static start_gate* const one = [] {
+      (void)child_list<Backend>::get();
+      there() = new start_gate;  // never destroyed
+      Backend::at_fork_child([] { std::construct_at(&there()->lock_); });
+      std::atexit([] {
+        std::scoped_lock hold{there()->lock_};
+        there()->shut_ = true;
+      });
+      return there();
+    }();
+    return *one;
+  }
+  template <class Start>
+  auto pass(Start&& start) {
+    std::scoped_lock hold{lock_};
+    if (shut_) throw start_error("polyproc: no worker is started any more: this program is ending");
+    return start();
+  }
+
+ private:
+  static start_gate*& there() noexcept {
+    static constinit start_gate* one = nullptr;
+    return one;
+  }
+  std::mutex lock_;
+  bool shut_ = false;
+};
+
+template <backend Backend>
+class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
+ public:
+  using task = pool_task<Backend>;
+  using task_ptr = std::shared_ptr<task>;
+  using options_t = basic_process_pool_options<Backend>;
+
+  explicit pool_core(options_t options)
+      : options_(std::move(options)), board_(places_for(options_.workers), rules_of(options_)), pids_(board_.top().places) {
+    target_ = count_of(options_.workers);
+    workers_.resize(board_.top().places);
+    by_slot_.resize(board_t::slots);
+    free_.reserve(board_t::slots);
+    for (std::uint32_t i = board_t::slots; i-- > 0;) free_.push_back(static_cast<std::uint16_t>(i));
+    if (options_.trace || !options_.trace_file.empty()) recorder_ = std::make_unique<trace_recorder>(options_.name);
+  }
+
+  /// Throws what starting throws; no worker is left then.
+  void start() {
+    try {
+      for (std::uint32_t i = 0; i < target_; ++i) {
+        workers_[i].process = made_worker(i);
+        note_start(i);
+      }
+      (void)start_gate<Backend>::get();
+      manager_ = std::thread([this] { manage(); });
+    } catch (...) {
+      for (auto& w : workers_) w.process = {};
+      throw;
+    }
+  }
+  /// A copy that a fork left in a child: the workers are not its own, and the threads do not exist here.
+  void abandon() noexcept {
+    if (manager_.joinable()) manager_.detach();
+  }
+
+  // --- Submitting.
+
+  /// False when there was no room until the deadline. Throws std::logic_error when the pool is closed.
+  /// `spare` gets the task's writer if that is not needed any more.
+  bool submit(task_ptr const& what, time_point room_by, std::unique_ptr<writer>& spare) {
+    work out;
+    {
+      std::unique_lock hold{lock_};
+      if (!room(hold, room_by)) return false;
+      if (closed_)
+        throw std::logic_error("polyproc: this pool is closed and accepts no more tasks; submit before close()");
+      ++stats_.submitted;
+      ++pending_;
+      auto& t = *what;
+      if (t.more && t.more->options.deadline != never) {
+        t.more->deadline = deadlines_.emplace(t.more->options.deadline, what);
+        t.more->in_deadlines = true;
+        if (t.more->deadline == deadlines_.begin()) board_.ring_bell();
+      }
+      bool const simple = backlog_size_ == 0 && !mixed_ && (t.priority == common_priority_ || given_none());
+      if (simple && !free_.empty() && ring_room()) {
+        common_priority_ = t.priority;
+        give(what, out);
+        spare = std::move(spare_);
+      } else {
+        enter(what);
+        if (free_.empty() && (++submitted_into_backlog_ % 32 == 0 || given_none())) harvest(out);
+        hand_out(out);
+      }
+      if (absent_ > 0) {
+        resting_ = false;
+        start_now_ = true;
+        board_.ring_bell();
+      }
+      set_marks(out);
+    }
+    settle(out);
+    return true;
+  }
+
+  // --- For those who wait.
+
+  /// True when the outcome is there; false at the deadline, or when it will be completed though nobody helps.
+  bool help(task& t, time_point deadline) noexcept {
+    bool asked = false;
+    for (;;) {
+      auto const over = [&] { return t.result().ready() || finished(t) || behind(t); };
+      if (over() || look<Backend>()(over)) {
+        if (t.result().ready()) return true;
+        if (!collect()) return false;  // somebody else has it, and will complete it in no time
+        if (t.result().ready()) return true;
+        continue;
+      }
+      if (deadline != never && Backend::now() >= deadline) return false;
+      auto const where = t.where.load();
+      if (where == task::nowhere) return ask_for(t), false;
+      auto& slot = board_.at(static_cast<std::uint32_t>(where & 0xFFFFU));
+      auto const turn = slot.turn.load();
+      slot.wanted.fetch_or(board_t::somebody_parks);
+      if (t.where.load() != where || t.result().ready() || finished(t)) continue;
+      blocking_scope told;
+      Backend::wait(slot.turn, turn, no_later_than<Backend>(deadline, asked ? idle_recheck : std::chrono::milliseconds{5}));
+      if (!asked && slot.turn.load() == turn) {
+        // It takes longer: the pool's thread looks after the workers from now on.
+        asked = true;
+        ask_for(t);
+        board_.ring_bell();
+      }
+    }
+  }
+
+  /// For those who ask again and again instead.
+  void glance(task& t) noexcept {
+    if (finished(t) || behind(t)) (void)collect();
+  }
+
+  /// It is to be completed though nobody asks.
+  void ask_for(task& t) noexcept {
+    if (t.asked_for.exchange(true)) return;
+    auto const where = t.where.load();
+    if (where == task::nowhere) return;  // whoever gives it will see asked_for
+    auto& slot = board_.at(static_cast<std::uint32_t>(where & 0xFFFFU));
+    slot.wanted.fetch_or(board_t::pool_asks);
+    if (finished(t)) board_.ring_bell();
+    else if (pool_rests_.load()) board_.ring_bell();
+  }
+
+  bool cancel(task& t) {
+    work out;
+    {
+      std::scoped_lock hold{lock_};
+      switch (t.at) {
+        case task::place::over: return false;
+        case task::place::waiting:
+          out.stop(leave_backlog(t), task::reason::cancelled);
+          break;
+        case task::place::slot: {
+          auto const slot = slot_of(t);
+          auto const now = board_.at(slot).control.load();
+          if (ring_t::state_of(now) == state::given && ring_t::recall(board_.at(slot).control, ring_t::ticket_of(now))) {
+            out.stop(take_back(slot), task::reason::cancelled);
+            break;
+          }
+          auto const then = ring_t::state_of(board_.at(slot).control.load());
+          if (then == state::done || t.why != task::reason::none) return t.why == task::reason::cancelled;
+          ask_to_stop(t, slot, task::reason::cancelled);
+          board_.ring_bell();
+          return true;
+        }
+      }
+      hand_out(out);
+      set_marks(out);
+      if (without_room_ > 0) wake_those_without_room();
+    }
+    settle(out);
+    return true;
+  }
+
+  // --- The ways to end.
+
+  void close() noexcept {
+    std::scoped_lock hold{lock_};
+    closed_ = true;
+    wake_those_without_room();
+  }
+  [[nodiscard]] bool closed() const {
+    std::scoped_lock hold{lock_};
+    return closed_;
+  }
+  /// What a lost worker was running is not repeated any more, and the lost are not replaced.
+  void close_for_good() noexcept {
+    std::scoped_lock hold{lock_};
+    closed_ = closed_for_good_ = true;
+    wake_those_without_room();
+  }
+  /// Gives up what has not begun.
+  void cancel_waiting() {
+    work out;
+    {
+      std::scoped_lock hold{lock_};
+      give_up_waiting(out, nullptr);
+    }
+    settle(out);
+  }
+  /// Asks what runs to stop; what still runs after that time is ended.
+  void stop_running(std::chrono::milliseconds grace) {
+    std::scoped_lock hold{lock_};
+    work out;
+    harvest(out);
+    later_.append(std::move(out));
+    for (auto const slot : running_)
+      if (auto const& t = by_slot_[slot]) {
+        // Here the pool's grace counts, not the task's own, unless that is running already.
+        bool const asked = t->why != task::reason::none;
+        if (!asked) ask_to_stop(*t, slot, task::reason::cancelled);
+        auto const by = Backend::now() + grace;
+        auto& end_by = t->rare().end_by;
+        end_by = asked ? std::min(end_by, by) : by;
+      }
+    board_.ring_bell();
+  }
+  /// False if something is not over at the deadline.
+  bool await_all(time_point deadline) {
+    {
+      std::scoped_lock hold{lock_};
+      ++attentive_;
+      work out;
+      set_marks(out);
+      later_.append(std::move(out));
+    }
+    board_.ring_bell();
+    bool done = false;
+    for (;;) {
+      auto const turn = all_over_.load();
+      (void)collect();
+      {
+        std::scoped_lock hold{lock_};
+        done = pending_ == 0;
+      }
+      if (done || (deadline != never && Backend::now() >= deadline)) break;
+      blocking_scope told;
+      Backend::wait(all_over_, turn, no_later_than<Backend>(deadline, std::chrono::milliseconds{100}));
+    }
+    std::scoped_lock hold{lock_};
+    --attentive_;
+    return done;
+  }
+  /// All is over: the workers and the pool's thread end.
+  void finish() noexcept {
+    std::scoped_lock only_once{finish_lock_};
+    {
+      std::scoped_lock hold{lock_};
+      finishing_ = true;
+    }
+    board_.ring_bell();
+    if (manager_.joinable()) manager_.join();
+    for (std::uint32_t i = 0; i < workers_.size(); ++i)
+      if (workers_[i].process.pid()) board_.worker(i).leave.store(1);
+    wake_all_idle();
+    auto const deadline = Backend::now() + std::chrono::seconds{1};
+    for (std::uint32_t i = 0; i < workers_.size(); ++i) {
+      auto& w = workers_[i];
+      if (!w.process.pid()) continue;
+      try {
+        (void)w.process.join_until(deadline);
+      } catch (...) {  // ended below
+      }
+      std::scoped_lock hold{lock_};
+      auto const status = w.process.status();
+      tell_end(i, status ? to_string(*status) : "was ended with the pool");
+      w.process = {};  // a daemon that still runs is ended at once
+      --live_;
+    }
+    write_trace_file();
+  }
+
+  // --- Looking at it.
+
+  [[nodiscard]] std::size_t size() const {
+    std::scoped_lock hold{lock_};
+    return target_;
+  }
+  void resize(std::size_t asked) {
+    auto const most = workers_.size();
+    if (asked == 0 || asked > most)
+      throw std::invalid_argument("polyproc: this pool can have 1 to " + std::to_string(most) + " workers, and " +
+                                  std::to_string(asked) + " were asked for; a pool that is made with more can have more");
+    std::scoped_lock hold{lock_};
+    target_ = static_cast<std::uint32_t>(asked);
+    for (std::uint32_t i = target_; i < most; ++i)
+      if (workers_[i].process.pid()) board_.worker(i).leave.store(1);
+    for (std::uint32_t i = 0; i < target_; ++i) workers_[i].rests = false;
+    wake_all_idle();
+    count_absent();
+    start_now_ = true;
+    board_.ring_bell();
+  }
+  [[nodiscard]] std::vector<long> worker_pids() const {
+    std::scoped_lock hold{lock_};
+    std::vector<long> pids;
+    for (auto const& w : workers_)
+      if (auto const pid = w.process.pid()) pids.push_back(*pid);
+    return pids;
+  }
+  bool kill_worker(long pid) {
+    std::scoped_lock hold{lock_};
+    for (auto& w : workers_)
+      if (w.process.pid() == pid) return w.process.ask(child_request::kill);
+    return false;
+  }
+  [[nodiscard]] pool_stats stats() {
+    work out;
+    pool_stats now;
+    {
+      std::scoped_lock hold{lock_};
+      harvest(out);
+      hand_out(out);
+      set_marks(out);
+      now = stats_;
+      now.workers = target_;
+      now.running = running_.size();
+      now.waiting = waiting();
+    }
+    settle(out);
+    return now;
+  }
+  [[nodiscard]] options_t const& options() const noexcept { return options_; }
+  [[nodiscard]] trace_recorder const* recorder() const noexcept { return recorder_.get(); }
+
+ private:
+  using board_t = pool_board<Backend>;
+  using ring_t = typename board_t::ring;
+  using state = typename board_t::state;
+
+  struct higher_first {
+    bool operator()(int a, int b) const noexcept { return a > b; }
+  };
+  struct worker_entry {
+    basic_process<Backend> process;
+    bool rests = false;     // left because there was nothing to do
+    bool starting = false;  // by the pool's thread, without the lock
+    bool told = false;      // that it was started, before that was over
+  };
+
+  /// What is to be done when the lock has been let go.
+  struct work {
+    struct finished {
+      task_ptr what;
+      std::uint32_t slot;
+    };
+    enum class count : std::uint8_t { cancelled, failed, lost };
+    struct failed {
+      task_ptr what;
+      std::exception_ptr problem;
+      count as;
+    };
+    std::vector<finished> done;
+    std::vector<failed> fail;
+
+    void give_up(task_ptr what, std::exception_ptr problem, count as = count::failed) {
+      if (what) fail.push_back({std::move(what), std::move(problem), as});
+    }
+    void stop(task_ptr what, typename task::reason why) {
+      if (!what) return;
+      auto problem = stopped(*what, why);
+      give_up(std::move(what), std::move(problem), count::cancelled);
+    }
+    void clear() noexcept {
+      done.clear();
+      fail.clear();
+    }
+    [[nodiscard]] bool empty() const noexcept { return done.empty() && fail.empty(); }
+    void append(work&& more) {
+      for (auto& one : more.done) done.push_back(std::move(one));
+      for (auto& one : more.fail) fail.push_back(std::move(one));
+    }
+  };
+
+  static constexpr std::chrono::milliseconds look_after_workers_every{10};
+
+  static std::uint32_t count_of(std::size_t asked) {
+    if (asked > 4096)
+      throw std::invalid_argument("polyproc: a pool has 1 to 4096 workers (0: one per usable processor)");
+    return asked == 0 ? Backend::usable_cpus() : static_cast<std::uint32_t>(asked);
+  }
+  /// More than there are at first, for resize.
+  static std::uint32_t places_for(std::size_t asked) { return std::max(256U, count_of(asked)); }
+  static typename board_t::rules rules_of(options_t const& o) {
+    return {static_cast<std::uint32_t>(std::min<std::size_t>(o.tasks_per_worker, ~std::uint32_t{0})), o.memory_growth,
+            static_cast<std::uint64_t>(std::chrono::nanoseconds(o.idle_time).count()), o.trace || !o.trace_file.empty()};
+  }
+
+  // --- Slots and the list. All with the lock held.
+
+  [[nodiscard]] static std::uint32_t slot_of(task const& t) noexcept {
+    return static_cast<std::uint32_t>(t.where.load(std::memory_order_relaxed) & 0xFFFFU);
+  }
+  [[nodiscard]] std::uint64_t head() { return board_.tasks().head(board_.controls()); }
+  /// Given and not begun, as far as is known. What was taken back from between others still has its entry in the ring.
+  [[nodiscard]] std::size_t given() {
+    return std::min(static_cast<std::size_t>(board_.tasks().tail() - head()), unbegun_);
+  }
+  [[nodiscard]] bool given_none() { return given() == 0; }
+  [[nodiscard]] std::size_t waiting() { return backlog_size_ + given(); }
+  /// The entries that have not been looked at must stay.
+  [[nodiscard]] bool ring_room() noexcept { return board_.tasks().tail() - scanned_ < board_t::slots; }
+
+  /// Whether something that was given has finished, without the lock.
+  [[nodiscard]] bool finished(task const& t) const noexcept {
+    auto const where = t.where.load(std::memory_order_acquire);
+    if (where == task::nowhere) return false;
+    auto const control = board_.at(static_cast<std::uint32_t>(where & 0xFFFFU)).control.load();
+    return ring_t::state_of(control) == state::done && ring_t::ticket_of(control) == where >> 16;
+  }
+  /// Whether it waits in the list while others have finished.
+  [[nodiscard]] bool behind(task const& t) const noexcept {
+    return t.where.load(std::memory_order_relaxed) == task::nowhere &&
+           board_.top().tasks.head.load(std::memory_order_relaxed) >= scanned_hint_.load(std::memory_order_relaxed) + 64;
+  }
+
+  void enter(task_ptr const& what) {
+    auto& t = *what;
+    if (backlog_size_ == 0 && given_none()) mixed_ = false, common_priority_ = t.priority;
+    if (t.priority != common_priority_) mixed_ = true;
+    if (mixed_) take_back_below(t.priority);
+    t.at = task::place::waiting;
+    backlog_[t.priority].push_back(what);
+    ++backlog_size_;
+  }
+  /// What is given and less urgent goes to the front of the list again.
+  void take_back_below(int priority) {
+    auto const ring = board_.tasks();
+    for (auto ticket = ring.tail(); ticket-- > head();) {
+      auto const slot = slot_at(ticket);
+      auto const& t = by_slot_[slot];
+      if (!t || t->priority >= priority || !is_ticket(slot, ticket)) continue;
+      fetch_request(*t, slot);
+      if (ring_t::recall(board_.at(slot).control, ticket)) to_the_front(take_back(slot));
+      else if (t->call) t->call->forget_bytes();
+    }
+  }
+  void to_the_front(task_ptr what) {
+    what->at = task::place::waiting;
+    auto const priority = what->priority;
+    if (priority != common_priority_) mixed_ = true;
+    backlog_[priority].push_front(std::move(what));
+    ++backlog_size_;
+  }
+  /// Those that have left it by cancel() are passed over.
+  task_ptr next_of_backlog() {
+    while (!backlog_.empty()) {
+      auto const level = backlog_.begin();
+      while (!level->second.empty()) {
+        auto what = std::move(level->second.front());
+        level->second.pop_front();
+        if (what->at != task::place::waiting) continue;
+        --backlog_size_;
+        return what;
+      }
+      backlog_.erase(level);
+    }
+    return nullptr;
+  }
+  task_ptr leave_backlog(task& t) {
+    auto& level = backlog_[t.priority];
+    // Many that are given up are mostly so in their order, or in the reverse one: no long search then.
+    while (!level.empty() && level.front()->at != task::place::waiting) level.pop_front();
+    while (!level.empty() && level.back()->at != task::place::waiting) level.pop_back();
+    if (!level.empty() && level.back().get() == &t) {
+      auto what = std::move(level.back());
+      level.pop_back();
+      t.at = task::place::over;
+      --backlog_size_;
+      return what;
+    }
+    for (auto& one : level) {
+      if (one.get() != &t) continue;
+      auto what = one;  // the entry stays, and is passed over
+      t.at = task::place::over;
+      --backlog_size_;
+      return what;
+    }
+    return nullptr;
+  }
+  [[nodiscard]] std::uint32_t slot_at(std::uint64_t ticket) const noexcept {
+    return static_cast<std::uint32_t>(board_.top().entries[ticket % board_t::slots].load(std::memory_order_relaxed) & 0xFFFFU);
+  }
+  [[nodiscard]] bool is_ticket(std::uint32_t slot, std::uint64_t ticket) const noexcept {
+    return ring_t::ticket_of(board_.at(slot).control.load(std::memory_order_relaxed)) == ticket;
+  }
+
+  /// Out of the list and into slots, as many as may be given.
+  void hand_out(work& out) {
+    if (backlog_size_ == 0) {
+      if (!backlog_.empty()) backlog_.clear();
+      return;
+    }
+    if (mixed_ && backlog_.size() == 1 && given_none()) mixed_ = false, common_priority_ = backlog_.begin()->first;
+    auto const most = mixed_ ? std::size_t{target_} : std::size_t{board_t::slots};
+    while (backlog_size_ > 0 && !free_.empty() && ring_room() && given() < most) {
+      auto what = next_of_backlog();
+      if (!what) break;
+      give(what, out);
+    }
+  }
+
+  void give(task_ptr const& what, work& out) {
+    auto& t = *what;
+    auto const number = free_.back();
+    auto& slot = board_.at(number);
+    try {
+      if (t.block() == 0 && t.call->view().size() <= board_t::room) {
+        board_.write(slot.request, 0, t.call->view());
+        if (t.call->has_holds()) t.call->forget_bytes();
+        else spare_ = std::move(t.call);
+      } else {
+        if (t.block() == 0) move_to_block(t);
+        slot.request.block = t.more->block;
+        slot.request.size = t.more->block_size;
+      }
+    } catch (...) {
+      t.at = task::place::over;
+      out.give_up(what, std::current_exception());
+      return;
+    }
+    free_.pop_back();
+    by_slot_[number] = what;
+    ++unbegun_;
+    t.at = task::place::slot;
+    slot.result.block = 0;
+    slot.stop.store(0, std::memory_order_relaxed);
+    slot.reading.store(0, std::memory_order_relaxed);
+    slot.began.store(0, std::memory_order_relaxed);
+    slot.flags = t.more && t.more->options.time_limit ? board_t::ring_at_begin | board_t::note_times : 0;
+    slot.wanted.store(0);
+    t.where.store(board_.tasks().tail() << 16 | number);
+    if (t.asked_for.load()) slot.wanted.fetch_or(board_t::pool_asks);
+    board_.tasks().give(slot.control, number);
+    board_.wake_for_task();
+  }
+  void move_to_block(task& t) {
+    auto const bytes = t.call->view();
+    auto& rare = t.rare();
+    rare.block = board_.new_block(bytes.size(), board_t::requests);
+    rare.block_size = bytes.size();
+    std::memcpy(arena<Backend>::at(rare.block, bytes.size()), bytes.data(), bytes.size());
+    t.call->forget_bytes();
+  }
+
+ public:
+  /// Encodes a request; a large one where it is to lie.
+  template <class Encode>
+  void encode_request(task& t, Encode&& encode) {
+    typename board_t::blocks large(board_.offset());
+    t.call->use_for_many(&large, board_t::blocks::many);
+    try {
+      encode(*t.call);
+      if (t.call->wrote_many()) {
+        auto& rare = t.rare();
+        rare.block_size = t.call->view().size();
+        rare.block = large.offset_of(t.call->take_many());
+      }
+    } catch (...) {
+      t.call->use_for_many(nullptr, 0);
+      throw;
+    }
+    t.call->use_bytes_alone();
+  }
+  /// Of one that is not submitted after all.
+  void forget_request(task& t) noexcept { free_block(t); }
+
+ private:
+  /// Of a task in a slot: its request where it was before.
+  void fetch_request(task& t, std::uint32_t number) {
+    auto const& request = board_.at(number).request;
+    if (request.block != 0) return;
+    if (!t.call) t.call = std::make_unique<writer>();
+    t.call->bytes(board_.read(request));
+  }
+
+  /// What nobody has begun, after its recall.
+  task_ptr take_back(std::uint32_t number) {
+    --unbegun_;
+    return take_out(number);
+  }
+  /// The slot is free; its task is somebody's to complete, or to give again.
+  task_ptr take_out(std::uint32_t number) {
+    auto what = std::move(by_slot_[number]);
+    what->where.store(task::nowhere);
+    what->at = task::place::over;
+    free_slot(number);
+    return what;
+  }
+  void free_slot(std::uint32_t number) {
+    auto& slot = board_.at(number);
+    ring_t::free(slot.control, ring_t::ticket_of(slot.control.load(std::memory_order_relaxed)));
+    free_.push_back(static_cast<std::uint16_t>(number));
+    if ((slot.wanted.load() & board_t::somebody_parks) != 0) {
+      slot.turn.fetch_add(1);
+      Backend::wake_all(slot.turn);
+    }
+  }
+
+  /// Takes what has finished; `running_` are those that have begun and not finished, afterwards.
+  void harvest(work& out) {
+    std::erase_if(running_, [&](std::uint32_t slot) {
+      auto const now = ring_t::state_of(board_.at(slot).control.load());
+      if (now == state::done) take_finished(slot, out);
+      return now != state::running && now != state::condemned;
+    });
+    auto const until = head();
+    for (; scanned_ < until; ++scanned_) {
+      auto const slot = slot_at(scanned_);
+      auto const control = board_.at(slot).control.load();
+      if (ring_t::ticket_of(control) != scanned_ || !by_slot_[slot]) continue;
+      auto const now = ring_t::state_of(control);
+      if (now == state::done) {
+        --unbegun_;
+        if (options_.on_event) tell_begin(slot);
+        take_finished(slot, out);
+      } else if (now == state::running || now == state::condemned) {
+        --unbegun_;
+        running_.push_back(slot);
+        if (options_.on_event) tell_begin(slot);
+      }
+    }
+    scanned_hint_.store(scanned_, std::memory_order_relaxed);
+    if (without_room_ > 0) wake_those_without_room();
+  }
+  void take_finished(std::uint32_t slot, work& out) {
+    auto what = std::move(by_slot_[slot]);
+    what->at = task::place::over;
+    failed_starts_ = 0;
+    if (what->why != task::reason::none) ++stats_.cancelled;
+    else ++(board_.at(slot).how == board_t::ending::value ? stats_.done : stats_.failed);
+    if (options_.on_event) tell_finished(*what, slot);
+    if (recorder_) record(*what, slot, ending_of(*what, slot));
+    out.done.push_back({std::move(what), slot});
+  }
+
+  /// Who is to be told of what, from now on.
+  void set_marks(work& out) {
+    auto& top = board_.top();
+    auto const attention = attentive_ > 0 || without_room_ > 0 || options_.on_event;
+    auto const tail = board_.tasks().tail();
+    auto done_from = board_t::nobody;
+    if (attention || (backlog_size_ > 0 && mixed_)) done_from = 0;
+    else if (backlog_size_ > 0) done_from = tail > board_t::slots / 2 ? tail - board_t::slots / 2 : 0;
+    auto const begun_from = without_room_ > 0 || options_.on_event ? 0 : board_t::nobody;
+    bool lower = false;
+    auto const set = [&](typename board_t::wide& mark, std::uint64_t value) {
+      auto const before = mark.load(std::memory_order_relaxed);
+      if (before == value) return;
+      mark.store(value);
+      lower |= value < before;
+    };
+    set(top.done_from, done_from);
+    set(top.begun_from, begun_from);
+    if (!lower) return;
+    // What finished before that has told nobody.
+    harvest(out);
+    hand_out(out);
+  }
+
+  // --- Without the lock.
+
+  /// Takes part in what the pool has to do; whether there was anything.
+  bool collect() noexcept {
+    auto& memory = thread_own<work>();  // is not there for one that is called by a decoder of one below
+    work out = std::exchange(memory, {});
+    {
+      std::scoped_lock hold{lock_};
+      if (!later_.empty()) out.append(std::exchange(later_, {}));
+      harvest(out);
+      hand_out(out);
+      set_marks(out);
+    }
+    bool const some = !out.empty();
+    settle(out);
+    memory = std::move(out);
+    return some;
+  }
+
+  /// Completes what is over; gives slots back and what waits to them, until there is nothing more to do.
+  void settle(work& out) noexcept {
+    while (!out.empty()) {
+      // Whoever has an outcome sees it counted.
+      if (!out.fail.empty()) {
+        std::scoped_lock hold{lock_};
+        for (auto const& one : out.fail) ++(one.as == work::count::cancelled ? stats_.cancelled : stats_.failed);
+      }
+      for (auto const& one : out.done) complete(one);
+      for (auto& one : out.fail) one.what->result().fail(std::move(one.problem));
+      work more;
+      {
+        std::scoped_lock hold{lock_};
+        for (auto const& one : out.done) free_slot(one.slot);
+        for (auto const& one : out.done) forget(*one.what);
+        for (auto const& one : out.fail) forget(*one.what);
+        pending_ -= out.done.size() + out.fail.size();
+        if (pending_ == 0) {
+          all_over_.fetch_add(1);
+          Backend::wake_all(all_over_);
+        }
+        hand_out(more);
+        set_marks(more);
+      }
+      out.clear();
+      if (!more.empty()) out = std::move(more);
+    }
+  }
+
+  void complete(typename work::finished const& one) noexcept {
+    auto& t = *one.what;
+    auto& slot = board_.at(one.slot);
+    try {
+      if (t.why != task::reason::none) {
+        t.result().fail(stopped(t, t.why));
+      } else {
+        reader in(board_.read(slot.result));
+        if (slot.how == board_t::ending::value) t.succeed(in);
+        else t.result().fail(decode_exception(in));
+      }
+    } catch (...) {
+      if (t.why == task::reason::none && slot.how == board_t::ending::value) {
+        std::scoped_lock hold{lock_};
+        --stats_.done;  // its value cannot be read
+        ++stats_.failed;
+      }
+      t.result().fail(std::current_exception());
+    }
+    if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
+    board_t::clear(slot.result);
+    free_block(t);
+  }
+  static void free_block(task& t) noexcept {
+    if (t.block() != 0) arena<Backend>::free(std::exchange(t.more->block, 0));
+  }
+  static std::exception_ptr stopped(task const& t, typename task::reason why) {
+    auto const which = "polyproc: the task" + t.label();
+    switch (why) {
+      case task::reason::limit:
+        return std::make_exception_ptr(time_limit_exceeded(which + " was ended: it ran for longer than its time limit"));
+      case task::reason::deadline:
+        return std::make_exception_ptr(time_limit_exceeded(which + " was given up: it had not ended at its deadline"));
+      case task::reason::cancelled:
+      case task::reason::none: break;
+    }
+    return std::make_exception_ptr(task_cancelled(which + " was cancelled"));
+  }
+
+  void forget(task& t) {
+    free_block(t);
+    if (t.more && std::exchange(t.more->in_deadlines, false)) deadlines_.erase(t.more->deadline);
+  }
+
+  void write_trace_file() noexcept {
+    if (options_.trace_file.empty() || std::exchange(trace_written_, true)) return;
+    try {
+      recorder_->write(options_.trace_file);
+    } catch (std::exception const& problem) {
+      try {
+        Backend::write_stderr(std::string(problem.what()) + "\n");
+      } catch (...) {  // no memory to say it with
+      }
+    }
+  }
+
+  // --- Events, in order.
+
+  void tell(pool_event::kind what, std::uint32_t worker, task const* of, std::string how) noexcept {
+    try {
+      pool_event e{what, worker + std::size_t{1}, pid_of(worker), of != nullptr && of->more ? of->more->options.name : "", std::move(how)};
+      dispatcher<Backend>::get().post([self = this->shared_from_this(), e = std::move(e)] { self->options_.on_event(e); });
+    } catch (...) {  // no memory, no thread: then nobody is told
+    }
+  }
+  [[nodiscard]] long pid_of(std::uint32_t worker) const noexcept { return pids_[worker].load(std::memory_order_relaxed); }
+  /// With the lock held: so it comes before whatever happens to that worker afterwards.
+  void tell_finished(task const& t, std::uint32_t number) {
+    auto const& slot = board_.at(number);
+    tell(pool_event::kind::task_ended, ring_t::worker_of(slot.control.load(std::memory_order_relaxed)), &t,
+         ending_of(t, number));
+  }
+  [[nodiscard]] char const* ending_of(task const& t, std::uint32_t number) const noexcept {
+    if (t.why != task::reason::none) return t.why == task::reason::cancelled ? "cancelled" : "time limit";
+    return board_.at(number).how == board_t::ending::value ? "value" : "exception";
+  }
+  /// One that was lost with its worker has no end but this one.
+  void record(task const& t, std::uint32_t number, char const* how) noexcept {
+    auto const& slot = board_.at(number);
+    auto const control = slot.control.load(std::memory_order_relaxed);
+    auto const worker = ring_t::worker_of(control);
+    auto const at = [](std::uint64_t nanoseconds) {
+      return time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(nanoseconds)));
+    };
+    auto const now = Backend::now();
+    auto const noted = slot.began.load(std::memory_order_relaxed);
+    auto const begin = noted != 0 ? at(noted) : now;
+    auto const end = ring_t::state_of(control) == state::done ? at(static_cast<std::uint64_t>(slot.ended)) : now;
+    try {
+      recorder_->add({t.more ? t.more->options.name : std::string(), pid_of(worker), worker + std::uint64_t{1}, begin, end, how});
+      recorder_->name_worker(pid_of(worker), worker + std::uint64_t{1}, options_.name + "-" + std::to_string(worker + 1));
+    } catch (...) {  // no memory: then it is not in the trace
+    }
+  }
+  void tell_begin(std::uint32_t slot) {
+    auto const worker = ring_t::worker_of(board_.at(slot).control.load(std::memory_order_relaxed));
+    if (workers_[worker].starting && !std::exchange(workers_[worker].told, true)) {
+      // It is at work already, and whoever started it has not come back from that.
+      pids_[worker].store(static_cast<long>(board_.worker(worker).pid.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+      tell(pool_event::kind::worker_started, worker, nullptr, "");
+    }
+    tell(pool_event::kind::task_begun, worker, by_slot_[slot].get(), "");
+  }
+  void tell_end(std::uint32_t worker, std::string how) {
+    if (options_.on_event) tell(pool_event::kind::worker_ended, worker, nullptr, std::move(how));
+  }
+
+  // --- Room for those who submit.
+
+  [[nodiscard]] bool is_room() { return options_.max_waiting == 0 || closed_ || waiting() < options_.max_waiting; }
+  bool room(std::unique_lock<std::mutex>& hold, time_point deadline) {
+    if (is_room()) return true;
+    ++without_room_;
+    bool got = false;
+    for (;;) {
+      work out;
+      harvest(out);
+      hand_out(out);
+      set_marks(out);
+      auto const turn = room_turn_.load();
+      got = is_room();
+      bool const late = deadline != never && Backend::now() >= deadline;
+      if (out.empty() && (got || late)) break;
+      hold.unlock();
+      if (!out.empty()) {
+        settle(out);
+      } else {
+        if (pool_rests_.load()) board_.ring_bell();
+        blocking_scope told;
+        Backend::wait(room_turn_, turn, no_later_than<Backend>(deadline, std::chrono::milliseconds{100}));
+      }
+      hold.lock();
+    }
+    --without_room_;
+    return got;
+  }
+  void wake_those_without_room() noexcept {
+    room_turn_.fetch_add(1);
+    Backend::wake_all(room_turn_);
+  }
+
+  // --- Stopping.
+
+  void give_up_waiting(work& out, std::exception_ptr const& problem) {
+    auto const add = [&](task_ptr what) {
+      if (!what) return;
+      if (problem) out.give_up(std::move(what), problem);
+      else out.stop(std::move(what), task::reason::cancelled);
+    };
+    harvest(out);
+    auto const ring = board_.tasks();
+    for (auto ticket = head(); ticket < ring.tail(); ++ticket) {
+      auto const slot = slot_at(ticket);
+      if (by_slot_[slot] && is_ticket(slot, ticket) && ring_t::recall(board_.at(slot).control, ticket)) add(take_back(slot));
+    }
+    while (auto what = next_of_backlog()) {
+      what->at = task::place::over;
+      add(std::move(what));
+    }
+    set_marks(out);
+  }
+
+  void ask_to_stop(task& t, std::uint32_t slot, typename task::reason why) {
+    auto& rare = t.rare();
+    t.why = why;
+    rare.end_by = Backend::now() + rare.options.grace;
+    auto& s = board_.at(slot);
+    s.stop.store(static_cast<std::uint32_t>(ring_t::ticket_of(s.control.load()) + 1));
+    Backend::wake_all(s.stop);
+  }
+
+  // --- Workers.
+
+  basic_process<Backend> made_worker(std::uint32_t i) {
+    process_options o{.name = options_.name + "-" + std::to_string(i + 1), .daemon = true, .start = options_.start,
+                      .group = true, .ignore_interrupt = true, .affinity = options_.affinity};
+    basic_process<Backend> made(std::move(o), &serve_pool<Backend>, board_, i, options_.initializer);
+    made.start(typename basic_process<Backend>::as_worker{});
+    return made;
+  }
+  void note_start(std::uint32_t i) {
+    ++live_;
+    if (manager_.joinable()) ++stats_.restarted;
+    pids_[i].store(workers_[i].process.pid().value_or(0), std::memory_order_relaxed);
+    if (!std::exchange(workers_[i].told, false) && options_.on_event) tell(pool_event::kind::worker_started, i, nullptr, "");
+  }
+  void count_absent() noexcept {
+    absent_ = 0;
+    for (std::uint32_t i = 0; i < target_; ++i) absent_ += !workers_[i].process.pid() && !workers_[i].starting;
+  }
+  void wake_all_idle() noexcept { board_.top().workers.wake_all(); }
+
+  /// Notices those that have ended, and accounts for what they had.
+  void look_after_workers(work& out) {
+    bool some = false;
+    for (std::uint32_t i = 0; i < workers_.size(); ++i) {
+      auto& w = workers_[i];
+      if (!w.process.pid() || w.process.is_alive()) continue;
+      some = true;
+      auto const status = w.process.status();
+      auto const pid = w.process.pid().value_or(0);
+      w.process = {};
+      --live_;
+      harvest(out);
+      auto const slots = running_;
+      for (auto const slot : slots)
+        if (ring_t::worker_of(board_.at(slot).control.load()) == i) lose(slot, i, pid, status, out);
+      tell_end(i, status ? to_string(*status) : "ended");
+      board_.top().workers.forget(i);
+      auto& place = board_.worker(i);
+      auto const left = place.left.load();
+      if (place.arrived.load() == 2) {
+        initializer_failed(place, i, out);
+      } else if (place.arrived.load() == 0 && left == 0) {
+        note_failed_start();
+        if (failed_starts_ >= options_.start_attempts)
+          cannot_start(out, "polyproc: the workers of this pool die before they serve; the last one " +
+                                (status ? to_string(*status) : std::string("ended")));
+      } else {
+        failed_starts_ = 0;  // it has served
+      }
+      w.rests = left == 2;
+      place.arrived.store(0);
+      place.leave.store(0);
+      place.left.store(0);
+    }
+    if (!some) return;
+    count_absent();
+    wake_all_idle();
+  }
+  void initializer_failed(typename board_t::place& place, std::uint32_t i, work& out) {
+    std::exception_ptr problem;
+    try {
+      auto const size = static_cast<std::size_t>(place.problem_size);
+      reader in({arena<Backend>::at(place.problem, size), size});
+      problem = decode_exception(in);
+    } catch (...) {
+      problem = std::current_exception();
+    }
+    board_.free_blocks(board_t::problem_of(i));
+    give_up_starting(out, problem);
+  }
+  /// Not faster and faster when they all die at once.
+  void note_failed_start() noexcept {
+    ++failed_starts_;
+    if (failed_starts_ >= 3) start_not_before_ = Backend::now() + std::chrono::milliseconds(1) * std::min(failed_starts_, 100U);
+  }
+  void cannot_start(work& out, std::string const& why) {
+    give_up_starting(out, std::make_exception_ptr(start_error(why)));
+  }
+  /// Until the next submission.
+  void give_up_starting(work& out, std::exception_ptr const& problem) {
+    failed_starts_ = 0;
+    resting_ = true;
+    give_up_waiting(out, problem);
+  }
+
+  void lose(std::uint32_t number, std::uint32_t worker, long pid, std::optional<exit_status> const& status, work& out) {
+    auto& slot = board_.at(number);
+    if (ring_t::state_of(slot.control.load()) == state::condemned) --doomed_;
+    std::erase(running_, number);
+    if (recorder_ && by_slot_[number])
+      record(*by_slot_[number], number, by_slot_[number]->why == task::reason::none ? "lost" : ending_of(*by_slot_[number], number));
+    auto what = take_out(number);
+    auto& t = *what;
+    board_.free_blocks(board_t::result_of(number));
+    bool const read = slot.reading.load(std::memory_order_relaxed) != 0;
+    if (t.why != task::reason::none) {
+      if (read && t.call) t.call->sent();  // what it had taken over is lost with it
+      tell_lost(t, worker, "cancelled");
+      out.stop(std::move(what), t.why);
+      return;
+    }
+    ++stats_.lost;
+    if (t.more && t.more->tries < t.more->options.retries && !closed_for_good_) {
+      ++t.more->tries;
+      ++stats_.repeated;
+      if (again(t, read)) {
+        tell_lost(t, worker, "lost, to be repeated");
+        to_the_front(std::move(what));
+        return;
+      }
+    }
+    if (read && t.call) t.call->sent();
+    auto const how = status ? to_string(*status) : std::string("ended");
+    auto const code = status ? status->as_code() : unknown_exit_code;
+    tell_lost(t, worker, "lost");
+    out.give_up(std::move(what),
+                std::make_exception_ptr(worker_lost("polyproc: worker process " + std::to_string(pid) +
+                                                        " was lost with the task it was running" + t.label() + ": it " + how,
+                                                    pid, code)),
+                work::count::lost);
+  }
+  void tell_lost(task const& t, std::uint32_t worker, char const* how) {
+    if (options_.on_event) tell(pool_event::kind::task_ended, worker, &t, how);
+  }
+  /// Its arguments as they were; false when they cannot be had.
+  bool again(task& t, bool read) noexcept {
+    try {
+      if (read && t.call) t.call->sent();
+      else if (t.block() != 0) return true;  // its request lies there as it was
+      free_block(t);
+      t.call = std::make_unique<writer>();
+      encode_request(t, t.more->encode_again);
+      return true;
+    } catch (...) {
+      return false;
+    }
+  }
+
+  // --- The pool's own thread.
+
+  void manage() noexcept {
+    Backend::begin_own_thread("polyproc-pool");
+    auto& top = board_.top();
+    auto next_look = Backend::now() + look_after_workers_every;
+    for (;;) {
+      auto const rung = top.rung.load();
+      work out;
+      std::vector<std::uint32_t> to_start, to_end;
+      auto sleep_until = never;
+      {
+        std::scoped_lock hold{lock_};
+        if (finishing_) return;
+        out.append(std::exchange(later_, {}));
+        harvest(out);
+        auto const now = Backend::now();
+        if (now >= next_look || doomed_ > 0 || start_now_) {
+          bool const look = doomed_ > 0 || Backend::maybe_ended() || ++unforced_looks_ % 16 == 0;
+          if (look) look_after_workers(out);
+          // Nobody has begun anything since the last look: whoever was to be woken was stopped, or is dead.
+          if (scanned_ == scanned_at_last_look_ && !given_none()) wake_all_idle();
+          scanned_at_last_look_ = scanned_;
+          next_look = now + look_after_workers_every;
+        }
+        sleep_until = look_at_clocks(now, out, to_end);
+        sleep_until = std::min(sleep_until, choose_whom_to_start(now, to_start));
+        hand_out(out);
+        set_marks(out);
+        bool const busy = pending_ > 0 || doomed_ > 0 || without_room_ > 0;
+        pool_rests_.store(!busy);
+        auto const rest = doomed_ > 0 ? std::chrono::milliseconds{1} : busy ? look_after_workers_every : idle_recheck;
+        sleep_until = std::min(sleep_until, now + rest);
+      }
+      for (auto const i : to_end) end_worker(i);
+      for (auto const i : to_start) start_worker(i);
+      bool const some = !out.empty() || !to_start.empty() || !to_end.empty();
+      settle(out);
+      if (some) continue;
+      if (look<Backend>()([&] { return top.rung.load(std::memory_order_acquire) != rung; })) continue;
+      top.listening.fetch_add(1);
+      if (top.rung.load() == rung) Backend::wait(top.rung, rung, sleep_until);
+      top.listening.fetch_sub(1);
+    }
+  }
+
+  /// Deadlines and limits; when to look again at the latest.
+  time_point look_at_clocks(time_point now, work& out, std::vector<std::uint32_t>& to_end) {
+    auto next = never;
+    while (!deadlines_.empty()) {
+      auto const first = deadlines_.begin();
+      if (first->first > now) {
+        next = first->first;
+        break;
+      }
+      auto const what = first->second;
+      what->more->in_deadlines = false;
+      deadlines_.erase(first);
+      if (what->at == task::place::waiting) {
+        out.stop(leave_backlog(*what), task::reason::deadline);
+      } else if (what->at == task::place::slot) {
+        auto const slot = slot_of(*what);
+        auto const control = board_.at(slot).control.load();
+        if (ring_t::state_of(control) == state::given && ring_t::recall(board_.at(slot).control, ring_t::ticket_of(control)))
+          out.stop(take_back(slot), task::reason::deadline);
+        else if (what->why == task::reason::none)
+          ask_to_stop(*what, slot, task::reason::deadline);
+      }
+    }
+    for (auto const number : running_) {
+      auto& slot = board_.at(number);
+      auto const& t = by_slot_[number];
+      if (!t || ring_t::state_of(slot.control.load()) != state::running) continue;
+      if (t->why == task::reason::none && t->more && t->more->options.time_limit) {
+        auto const began = board_t::note_began(slot, static_cast<std::uint64_t>(std::chrono::nanoseconds(now.time_since_epoch()).count()));
+        auto const limit = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(began))) +
+                           std::chrono::ceil<time_point::duration>(*t->more->options.time_limit);
+        if (now >= limit) ask_to_stop(*t, number, task::reason::limit);
+        else next = std::min(next, limit);
+      }
+      if (t->why == task::reason::none) continue;
+      if (now < t->more->end_by) {
+        next = std::min(next, t->more->end_by);
+      } else if (ring_t::condemn(slot.control)) {
+        to_end.push_back(ring_t::worker_of(slot.control.load()));
+        ++doomed_;
+      }
+    }
+    return next;
+  }
+
+  /// One at a time: starting takes time, and limits are to be kept meanwhile. Gives when to come again at the latest.
+  time_point choose_whom_to_start(time_point now, std::vector<std::uint32_t>& to_start) {
+    start_now_ = false;
+    if (absent_ == 0 || resting_ || closed_for_good_) return never;
+    if (now < start_not_before_) return start_not_before_;
+    bool const needed = pending_ > 0;
+    for (std::uint32_t i = 0; i < target_; ++i) {
+      auto& w = workers_[i];
+      if (w.process.pid() || w.starting || (w.rests && !needed)) continue;
+      w.rests = false;
+      w.starting = true;
+      to_start.push_back(i);
+      break;
+    }
+    count_absent();
+    return never;
+  }
+  void start_worker(std::uint32_t i) noexcept {
+    basic_process<Backend> made;
+    std::exception_ptr problem;
+    try {
+      made = start_gate<Backend>::get().pass([&] { return made_worker(i); });
+    } catch (...) {
+      problem = std::current_exception();
+    }
+    work out;
+    {
+      std::scoped_lock hold{lock_};
+      workers_[i].starting = false;
+      if (problem == nullptr) {
+        workers_[i].process = std::move(made);
+        note_start(i);
+        if (i >= target_) {  // fewer are wanted since it was chosen
+          board_.worker(i).leave.store(1);
+          wake_all_idle();
+        }
+      } else {
+        note_failed_start();
+        if (failed_starts_ >= options_.start_attempts) give_up_starting(out, problem);
+      }
+      count_absent();
+    }
+    settle(out);
+  }
+  /// It and all that it has started.
+  void end_worker(std::uint32_t i) noexcept {
+    auto& process = workers_[i].process;  // which nobody but this thread replaces
+    try {
+      process.kill_tree();
+    } catch (...) {
+      try {
+        process.kill();
+      } catch (...) {  // it may not be ended: nothing more can be done about it
+      }
+    }
+  }
+
+  options_t options_;
+  board_t board_;
+  mutable std::mutex lock_;
+  std::uint32_t target_ = 0;
+  std::vector<worker_entry> workers_;
+  std::vector<std::atomic<long>> pids_;
+  std::vector<task_ptr> by_slot_;
+  std::vector<std::uint16_t> free_;
+  std::unique_ptr<writer> spare_;  // for the next request
+  std::vector<std::uint32_t> running_;  // slots that a worker has begun
+  std::uint64_t scanned_ = 0;           // tickets before this one have begun, or were taken back
+  std::atomic<std::uint64_t> scanned_hint_{0};
+  std::uint64_t scanned_at_last_look_ = 0;
+  std::map<int, std::deque<task_ptr>, higher_first> backlog_;
+  std::size_t backlog_size_ = 0;
+  std::size_t unbegun_ = 0;  // in slots, and not seen to have begun
+  std::size_t pending_ = 0;  // submitted and not completed
+  int common_priority_ = 0;  // of all that wait, unless
+  bool mixed_ = false;       // they differ
+  unsigned submitted_into_backlog_ = 0;
+  std::multimap<time_point, task_ptr> deadlines_;
+  work later_;
+  unsigned attentive_ = 0;     // who want to know of each end
+  unsigned without_room_ = 0;  // who wait for room
+  unsigned failed_starts_ = 0;
+  time_point start_not_before_{};
+  unsigned unforced_looks_ = 0;
+  std::size_t live_ = 0;    // workers that run
+  std::size_t absent_ = 0;  // workers that should be there and are not
+  unsigned doomed_ = 0;     // tasks condemned, whose workers have not ended
+  bool resting_ = false;    // starting workers is pointless until somebody submits something
+  bool start_now_ = false;
+  bool closed_ = false;
+  bool closed_for_good_ = false;
+  bool finishing_ = false;
+  std::atomic<bool> pool_rests_{false};
+  pool_stats stats_;
+  typename Backend::template atomic<std::uint32_t> all_over_{0};
+  typename Backend::template atomic<std::uint32_t> room_turn_{0};
+  std::unique_ptr<trace_recorder> recorder_;
+  bool trace_written_ = false;
+  std::mutex finish_lock_;
+  std::thread manager_;
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
 namespace polyproc::inline v0_1 {
 
 namespace detail {
-
-/// A worker's whole life.
-template <backend Backend>
-void serve_pool(pool_board<Backend> board, std::uint32_t number) {
-  using board_t = pool_board<Backend>;
-  auto& place = board.at(number);
-  auto& bell = board.top().bell;
-  place.arrived.store(1);
-  bell.fetch_add(1);
-  Backend::wake_one(bell);
-  for (;;) {
-    auto const has_task = [&] { return place.now.load(std::memory_order_acquire) == board_t::given; };
-    if (!look<Backend>()([&] { return has_task() || place.leave.load(std::memory_order_relaxed) != 0; })) {
-      // Idle, or done and not yet picked up.
-      if (auto const seen = place.now.load(); seen != board_t::given && place.leave.load() == 0)
-        Backend::wait(place.now, seen, no_later_than<Backend>(never, idle_recheck));
-    }
-    std::uint32_t expected = board_t::given;
-    if (!place.now.compare_exchange_strong(expected, board_t::running)) {
-      if (place.leave.load() != 0) return;
-      continue;
-    }
-    writer result;
-    place.how = board_t::ending::value;
-    try {
-      reader in(board.read(place.request));
-      run_call<Backend>(in, result);
-      board.write(place.result, number, result.view());
-    } catch (...) {
-      place.how = board_t::ending::exception;
-      writer problem;
-      encode_exception(problem, std::current_exception());
-      try {
-        board.write(place.result, number, problem.view());
-      } catch (std::bad_alloc const&) {
-        writer little;
-        encode_exception(little, std::make_exception_ptr(std::bad_alloc()));
-        board.write(place.result, number, little.view());
-      }
-    }
-    place.now.store(board_t::done, std::memory_order_release);
-    result.sent();
-    bell.fetch_add(1, std::memory_order_release);
-    Backend::wake_one(bell);
-  }
-}
-
-/// A task of any result type.
-template <backend Backend>
-struct pool_task {
-  writer call;
-  int given_up = 0;  // workers that died before they began it
-
-  pool_task() = default;
-  pool_task(pool_task const&) = delete;
-  pool_task& operator=(pool_task const&) = delete;
-  virtual ~pool_task() = default;
-  virtual void succeed(reader& result) = 0;  // may throw what decoding throws
-  virtual void fail(std::exception_ptr problem) noexcept = 0;
-};
-
-template <class R, backend Backend>
-struct typed_task final : pool_task<Backend> {
-  std::shared_ptr<outcome<R, Backend>> to = std::make_shared<outcome<R, Backend>>();
-  void succeed(reader& result) override {
-    if constexpr (std::is_void_v<R>) {
-      to->succeed({});
-    } else {
-      auto value = decode<R>(result);
-      result.expect_end();
-      to->succeed(std::move(value));
-    }
-  }
-  void fail(std::exception_ptr problem) noexcept override { to->fail(std::move(problem)); }
-};
 
 /// A map's target as an argument: a function by its place in the program, anything else by its value.
 template <class F, backend Backend>
@@ -25898,14 +31426,11 @@ struct carried_target {
   F target;
 };
 
-/// What a worker does with one piece of a map.
-template <class F, class In, class Out, backend Backend>
-struct map_piece {
-  std::vector<Out> operator()(carried_target<F, Backend> carried, std::vector<In> items) const {
-    std::vector<Out> results;
-    results.reserve(items.size());
-    for (auto& item : items) results.push_back(carried.target(std::move(item)));
-    return results;
+/// What a worker does with a chunk of a map.
+template <class Out, class Way, class F, class In, backend Backend>
+struct map_chunk {
+  auto operator()(carried_target<F, Backend> carried, std::vector<In> items) const {
+    return run_chunk<Backend, Out, Way>(carried.target, std::move(items));
   }
 };
 
@@ -25914,460 +31439,1853 @@ struct map_piece {
 template <class F, backend Backend>
 struct codec<detail::carried_target<F, Backend>> {
   static void write(writer& out, detail::carried_target<F, Backend> const& carried) {
-    if constexpr (std::is_pointer_v<F>) {
-      auto const where = Backend::locate(reinterpret_cast<void const*>(carried.target));
-      encode(out, where.module);
-      encode(out, where.build);
-      encode(out, where.offset);
-    } else {
-      encode(out, carried.target);
-    }
+    if constexpr (std::is_pointer_v<F>) detail::write_function<Backend>(out, carried.target);
+    else encode(out, carried.target);
   }
   static detail::carried_target<F, Backend> read(reader& in) {
-    if constexpr (std::is_pointer_v<F>) {
-      code_location where;
-      where.module = decode<std::string>(in);
-      where.build = decode<std::uint64_t>(in);
-      where.offset = decode<std::uint64_t>(in);
-      return {reinterpret_cast<F>(const_cast<void*>(Backend::resolve(where)))};
-    } else {
-      return {decode<F>(in)};
-    }
+    if constexpr (std::is_pointer_v<F>) return {detail::read_function<Backend, std::remove_pointer_t<F>>(in)};
+    else return {decode<F>(in)};
   }
 };
 
-struct process_pool_options {
-  std::size_t workers = 0;   ///< 0: as many as this process may use processors.
-  std::string name = "pool"; ///< Workers are called NAME-1, NAME-2, ...
-  /// How long the destructor waits for running tasks after it has asked the workers to leave.
-  std::chrono::milliseconds grace = std::chrono::seconds{1};
-};
-
-/// N worker processes that run what is submitted, oldest first. A worker that crashes, exits or is killed fails the one
-/// task it was running, with worker_lost, and is replaced; a task it had not begun is given to another; everything else
-/// goes on. Workers end with this process, however it ends.
+/// N worker processes that run what is submitted: higher priorities first, and the oldest among equals. A worker that crashes,
+/// exits or is killed fails the one task it was running, with worker_lost, and is replaced; everything else goes on. Tasks can
+/// be cancelled and limited in time while they run: then the worker is ended, with all that it has started, and replaced. A
+/// task may use processes and pools of its own. Workers end with this process, however it ends.
 ///
-/// Needs polyproc::init in main. submit, apply, map, close and terminate may be called from any number of threads.
-/// The destructor gives up what has not begun (task_cancelled), gives running tasks options.grace, then ends the workers.
+/// Needs polyproc::init in main. All functions may be called from any number of threads at once, also in tasks of thread pools
+/// and in callbacks. What may be submitted is what a process may run (see process).
+///
+/// The destructor gives up what has not begun (task_cancelled), asks running tasks to stop, gives them options.grace, then ends
+/// the workers.
 template <backend Backend = native_backend>
-class basic_process_pool {
+class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>, Backend> {
  public:
-  explicit basic_process_pool(std::size_t workers = 0) : basic_process_pool(process_pool_options{.workers = workers}) {}
+  using options_type = basic_process_pool_options<Backend>;
+  template <class F, class... Args>
+  using result_of = call_result_t<F, Args...>;
+
+  explicit basic_process_pool(std::size_t workers = 0) : basic_process_pool(options_type{.workers = workers}) {}
 
   /// Throws start_error, std::system_error or std::bad_alloc when the workers cannot be started; none is left then.
-  explicit basic_process_pool(process_pool_options options)
-      : options_(std::move(options)), board_(count_of(options_.workers)), workers_(board_.top().places) {
-    try {
-      for (std::uint32_t i = 0; i < workers_.size(); ++i) start_worker(i);
-      collector_ = std::thread([this] { collect(); });
-    } catch (...) {
-      for (auto& w : workers_) w.process = {};
-      throw;
-    }
+  explicit basic_process_pool(options_type options)
+      : core_(std::make_shared<detail::pool_core<Backend>>(std::move(options))),
+        owner_(Backend::current_pid()),
+        identity_(detail::process_identity<Backend>()) {
+    core_->start();
   }
   basic_process_pool(basic_process_pool const&) = delete;
   basic_process_pool& operator=(basic_process_pool const&) = delete;
 
   ~basic_process_pool() {
     if (owner_ != Backend::current_pid()) {
-      // A copy that a fork left in a child: the workers are not its own, and the collector does not exist here.
-      if (collector_.joinable()) collector_.detach();
+      core_->abandon();
       return;
     }
-    close();
-    cancel_waiting();
-    auto const deadline = Backend::now() + options_.grace;
-    while (!idle() && Backend::now() < deadline) park_until_idle(deadline);
-    finish();
+    core_->close_for_good();
+    core_->cancel_waiting();
+    core_->stop_running(core_->options().grace);
+    core_->await_all(never);  // what runs is ended after that time
+    core_->finish();
   }
 
   /// How many workers it keeps.
-  [[nodiscard]] std::size_t size() const noexcept { return workers_.size(); }
+  [[nodiscard]] std::size_t size() const { return core_->size(); }
+  /// Another number of workers, at least 1 and at most 256 or, if that is more, the number that it was made with
+  /// (std::invalid_argument). Those that are too many end when they have done what they are doing.
+  void resize(std::size_t workers) { core_->resize(workers); }
   /// The numbers of the worker processes, as of now.
-  [[nodiscard]] std::vector<long> worker_pids() const {
-    std::scoped_lock hold{lock_};
-    std::vector<long> pids;
-    for (auto const& w : workers_)
-      if (auto const pid = w.process.pid()) pids.push_back(*pid);
-    return pids;
+  [[nodiscard]] std::vector<long> worker_pids() const { return core_->worker_pids(); }
+  [[nodiscard]] pool_stats stats() const { return core_->stats(); }
+
+  /// Writes what was recorded so far, for https://ui.perfetto.dev. Throws std::logic_error if .trace was not set,
+  /// std::system_error.
+  void write_trace(std::string const& path) const {
+    if (core_->recorder() == nullptr)
+      throw std::logic_error("polyproc: this pool has recorded nothing; make it with .trace = true");
+    core_->recorder()->write(path);
   }
 
   /// Ends the worker with that number as if the system had done it: its task, if it runs one, fails with worker_lost. False
   /// when no worker of this pool has that number (any more).
-  bool kill_worker(long pid) {
-    std::scoped_lock hold{lock_};
-    for (auto& w : workers_)
-      if (w.process.pid() == pid) return w.process.ask(child_request::kill);
-    return false;
-  }
+  bool kill_worker(long pid) { return core_->kill_worker(pid); }
 
-  /// Runs target(args...) in a worker; returns at once. What may be submitted is what a process may run (see process).
-  /// Throws std::logic_error when the pool is closed, and what encoding the arguments throws.
+  /// Runs target(args...) in a worker, and gives the future of its result; returns at once, unless options.max_waiting is reached: then it waits for room. Throws
+  /// std::logic_error when the pool is closed, and what encoding the arguments throws; nothing was submitted then.
   template <class F, class... Args>
-  [[nodiscard]] auto submit(F&& target, Args&&... args) -> basic_future<call_result_t<F, Args...>, Backend> {
-    using result = call_result_t<F, Args...>;
-    auto task = std::make_unique<detail::typed_task<result, Backend>>();
-    std::decay_t<F> const kept(std::forward<F>(target));
-    auto const parameters =
-        detail::convert_arguments<call_parameters_t<F, Args...>>(std::forward<Args>(args)...);
-    detail::write_call<Backend>(task->call, kept, parameters);
-    basic_future<result, Backend> promised(task->to);
-    enqueue(std::move(task));
-    return promised;
+    requires(!detail::is_task_options<F>)
+  [[nodiscard]] auto submit(F&& target, Args&&... args) {
+    return *enter(never, nullptr, std::forward<F>(target), std::forward<Args>(args)...);
   }
-
-  /// The same, and waits: the value, or the exception that ended the task.
   template <class F, class... Args>
-  auto apply(F&& target, Args&&... args) -> call_result_t<F, Args...> {
-    return submit(std::forward<F>(target), std::forward<Args>(args)...).get();
+  [[nodiscard]] auto submit(task_options options, F&& target, Args&&... args) {
+    return *enter(never, &options, std::forward<F>(target), std::forward<Args>(args)...);
+  }
+  /// The same, an optional future: nothing if there is no room now, or not until the time is over.
+  template <class F, class... Args>
+    requires(!detail::is_task_options<F>)
+  [[nodiscard]] auto try_submit(F&& target, Args&&... args) {
+    return enter(time_point{}, nullptr, std::forward<F>(target), std::forward<Args>(args)...);
+  }
+  template <class F, class... Args>
+  [[nodiscard]] auto try_submit(task_options options, F&& target, Args&&... args) {
+    return enter(time_point{}, &options, std::forward<F>(target), std::forward<Args>(args)...);
+  }
+  template <class Rep, class Period, class F, class... Args>
+    requires(!detail::is_task_options<F>)
+  [[nodiscard]] auto submit_for(std::chrono::duration<Rep, Period> wait, F&& target, Args&&... args) {
+    return enter(detail::deadline_after<Backend>(wait), nullptr, std::forward<F>(target), std::forward<Args>(args)...);
+  }
+  template <class Rep, class Period, class F, class... Args>
+  [[nodiscard]] auto submit_for(std::chrono::duration<Rep, Period> wait, task_options options, F&& target, Args&&... args) {
+    return enter(detail::deadline_after<Backend>(wait), &options, std::forward<F>(target), std::forward<Args>(args)...);
   }
 
-  /// target(item) for every item, in pieces, and the results in the order of the items. The first failure (in that
-  /// order) is thrown after all pieces have ended. An empty range gives an empty vector.
-  template <class F, std::ranges::input_range Range>
-  [[nodiscard]] auto map(F&& target, Range&& items) {
-    using in = std::ranges::range_value_t<Range>;
-    using out = call_result_t<F, in>;
-    static_assert(!std::is_void_v<out>, "polyproc: map collects results, and this target returns none; use submit");
-    std::vector<in> all;
-    for (auto&& item : items) all.emplace_back(std::forward<decltype(item)>(item));
-    auto const piece = std::max<std::size_t>(1, (all.size() + 4 * size() - 1) / (4 * size()));
-    std::vector<basic_future<std::vector<out>, Backend>> parts;
-    for (std::size_t at = 0; at < all.size(); at += piece) {
-      auto const end = std::min(all.size(), at + piece);
-      std::vector<in> some(std::make_move_iterator(all.begin() + static_cast<std::ptrdiff_t>(at)),
-                           std::make_move_iterator(all.begin() + static_cast<std::ptrdiff_t>(end)));
-      parts.push_back(submit_piece<out>(target, std::move(some)));
-    }
-    std::vector<out> results;
-    results.reserve(all.size());
-    std::exception_ptr first;
-    for (auto& part : parts) {
-      try {
-        auto some = part.get();
-        if (!first) std::move(some.begin(), some.end(), std::back_inserter(results));
-      } catch (...) {
-        if (!first) first = std::current_exception();
-      }
-    }
-    if (first) std::rethrow_exception(first);
-    return results;
+  /// For pool_face.
+  template <class Out, class Way, class F, class In>
+  auto submit_chunk(task_options const& options, F const& target, std::vector<In>&& items) {
+    using kept = std::decay_t<F>;
+    return submit(options, detail::map_chunk<Out, Way, kept, In, Backend>{}, detail::carried_target<kept, Backend>{target},
+                  std::move(items));
   }
 
   /// No more tasks are accepted; those submitted are still done.
-  void close() noexcept {
-    std::scoped_lock hold{lock_};
-    closed_ = true;
-    ring();
-  }
+  void close() noexcept { core_->close(); }
 
   /// Waits until everything submitted is done and the workers have ended. Throws std::logic_error before close() or
   /// terminate(): it would wait for ever.
   void join() {
-    {
-      std::scoped_lock hold{lock_};
-      if (!closed_)
-        throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to "
-                               "finish what was submitted) or terminate() first");
-    }
-    while (!idle()) park_until_idle(never);
-    finish();
+    if (!core_->closed())
+      throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to "
+                             "finish what was submitted) or terminate() first");
+    core_->await_all(never);
+    core_->finish();
   }
 
   /// Ends the workers now; every future that is not ready gets task_cancelled.
   void terminate() {
-    close();
-    cancel_waiting();
-    {
-      std::scoped_lock hold{lock_};
-      terminated_ = true;
-      for (auto& w : workers_)
-        if (w.process.is_alive()) w.process.kill();
-      ring();
-    }
-    while (!idle()) park_until_idle(never);
-    finish();
+    core_->close_for_good();
+    core_->cancel_waiting();
+    core_->stop_running(std::chrono::milliseconds{0});
+    core_->await_all(never);
+    core_->finish();
+  }
+
+  /// close, and join; with cancel_pending what has not begun is given up (task_cancelled) instead of done.
+  void shutdown(bool cancel_pending = false) {
+    core_->close();
+    if (cancel_pending) core_->cancel_waiting();
+    core_->await_all(never);
+    core_->finish();
   }
 
  private:
-  using board_t = detail::pool_board<Backend>;
-  using task_ptr = std::unique_ptr<detail::pool_task<Backend>>;
-
-  struct worker {
-    basic_process<Backend> process;
-    task_ptr task;
-    int stillborn = 0;  // deaths in a row before it had begun to serve
-  };
-  /// A worker that dies this often in a row before it serves will not serve the next time either.
-  static constexpr int most_stillborn = 3;
-
-  static std::uint32_t count_of(std::size_t asked) {
-    if (asked > 4096)
-      throw std::invalid_argument("polyproc: a pool has 1 to 4096 workers (0: one per usable processor)");
-    return asked == 0 ? Backend::usable_cpus() : static_cast<std::uint32_t>(asked);
-  }
-
-  void start_worker(std::uint32_t i) {
-    process_options options{.name = options_.name + "-" + std::to_string(i + 1), .daemon = true, .ignore_interrupt = true};
-    basic_process<Backend> made(std::move(options), &detail::serve_pool<Backend>, board_, i);
-    made.start(typename basic_process<Backend>::as_worker{});
-    workers_[i].process = std::move(made);
-  }
-
-  template <class Out, class F, class In>
-  auto submit_piece(F const& target, std::vector<In> items) {
+  template <class F, class... Args>
+  auto enter(time_point room_by, task_options* options, F&& target, Args&&... args)
+      -> std::optional<basic_future<std::decay_t<call_result_t<F, Args...>>, Backend>> {
+    using result = std::decay_t<call_result_t<F, Args...>>;
     using kept = std::decay_t<F>;
-    return submit(detail::map_piece<kept, In, Out, Backend>{}, detail::carried_target<kept, Backend>{target},
-                  std::move(items));
-  }
-
-  void enqueue(task_ptr task) {
-    std::scoped_lock hold{lock_};
-    if (closed_)
-      throw std::logic_error("polyproc: this pool is closed and accepts no more tasks; submit before close()");
-    waiting_.push_back(std::move(task));
-    hand_out();
-  }
-
-  /// Gives waiting tasks to idle workers. With lock_ held.
-  void hand_out() {
-    for (std::uint32_t i = 0; i < workers_.size() && !waiting_.empty(); ++i) {
-      auto& w = workers_[i];
-      if (w.task || !w.process.pid()) continue;
-      auto& place = board_.at(i);
-      auto task = std::move(waiting_.front());
-      waiting_.pop_front();
-      try {
-        board_.write(place.request, i, task->call.view());
-      } catch (...) {
-        task->fail(std::current_exception());
-        continue;
-      }
-      w.task = std::move(task);
-      place.now.store(board_t::given, std::memory_order_release);
-      Backend::wake_one(place.now);
-      ++busy_;
+    using parameters = call_parameters_t<F, Args...>;
+    // A copy that a fork has made, in a task above all: it would wait for ever.
+    if (identity_ != detail::process_identity<Backend>())
+      throw std::logic_error("polyproc: this pool belongs to the process that made it; a task or another child that needs a pool "
+                             "makes one of its own");
+    auto task = std::make_shared<detail::typed_task<result, Backend>>(core_);
+    auto& spare = detail::thread_own<std::unique_ptr<writer>, detail::pool_core<Backend>>();  // of the last request
+    task->call = spare ? std::move(spare) : std::make_unique<writer>();
+    kept const f(std::forward<F>(target));
+    if (options != nullptr) {
+      task->priority = options->priority;
+      task->rare().options = std::move(*options);
     }
-    // The collector looks after busy workers more often than it sleeps while there are none.
-    if (busy_ > 0 && collector_rests_) ring();
-  }
-
-  void ring() noexcept {
-    auto& bell = board_.top().bell;
-    bell.fetch_add(1, std::memory_order_release);
-    Backend::wake_all(bell);
-  }
-
-  [[nodiscard]] bool idle() const {
-    std::scoped_lock hold{lock_};
-    return busy_ == 0 && waiting_.empty();
-  }
-  void park_until_idle(time_point deadline) {
-    auto const seen = idle_turn_.load();
-    if (idle()) return;
-    Backend::wait(idle_turn_, seen, detail::no_later_than<Backend>(deadline, detail::idle_recheck));
-  }
-
-  void cancel_waiting() noexcept {
-    std::deque<task_ptr> given_up;
-    {
-      std::scoped_lock hold{lock_};
-      given_up.swap(waiting_);
+    if (task->more && task->more->options.retries > 0) {
+      auto given = detail::convert_arguments<parameters>(std::forward<Args>(args)...);
+      core_->encode_request(*task, [&](writer& out) { detail::write_call<Backend>(out, f, given); });
+      task->more->encode_again = detail::callback<writer&>(
+          [f, given = std::move(given)](writer& out) { detail::write_call<Backend>(out, f, given); });
+    } else {
+      core_->encode_request(*task, [&](writer& out) {
+        detail::write_call_of<Backend>(out, f, std::type_identity<parameters>{}, std::forward<Args>(args)...);
+      });
     }
-    for (auto& task : given_up) task->fail(std::make_exception_ptr(task_cancelled()));
-  }
-
-  /// Everything is done or given up: the workers and the collector end.
-  void finish() noexcept {
-    std::scoped_lock only_once{finish_lock_};
-    {
-      std::scoped_lock hold{lock_};
-      finishing_ = true;
-      ring();
-    }
-    if (collector_.joinable()) collector_.join();
-    for (std::uint32_t i = 0; i < workers_.size(); ++i) {
-      board_.at(i).leave.store(1);
-      Backend::wake_all(board_.at(i).now);
-    }
-    auto const deadline = Backend::now() + std::chrono::seconds{1};
-    for (auto& w : workers_) {
-      try {
-        if (w.process.pid() && !w.task) (void)w.process.join_until(deadline);
-      } catch (...) {  // ended below
-      }
-      w.process = {};  // a daemon that still runs is ended at once
-      if (auto const task = std::move(w.task)) task->fail(std::make_exception_ptr(task_cancelled()));
-    }
-  }
-
-  /// The pool's own thread: picks up results, replaces the dead, hands out what waits.
-  void collect() {
-    for (;;) {
-      auto const turn = board_.top().bell.load(std::memory_order_acquire);
-      bool all_done = false;
-      bool const moved = pick_up(all_done);
-      if (all_done) return;
-      if (moved || detail::look<Backend>()([&] { return board_.top().bell.load(std::memory_order_acquire) != turn; }))
-        continue;
-      std::chrono::milliseconds rest{};
-      {
-        std::scoped_lock hold{lock_};
-        if (finishing_) return;
-        collector_rests_ = busy_ == 0 && !someone_missing_;
-        rest = collector_rests_ ? detail::idle_recheck : detail::holder_recheck;
-      }
-      Backend::wait(board_.top().bell, turn, detail::no_later_than<Backend>(never, rest));
-      std::scoped_lock hold{lock_};
-      collector_rests_ = false;
-    }
-  }
-
-  struct finished {
-    task_ptr task;
-    std::vector<std::byte> result;
-    typename board_t::ending how{};
-    std::exception_ptr lost;
-  };
-
-  /// One round over the places; whether anything had happened.
-  bool pick_up(bool& all_done) {
-    std::vector<finished> over;
-    {
-      std::scoped_lock hold{lock_};
-      bool const look_after = Backend::now() >= next_look_;
-      if (look_after) next_look_ = Backend::now() + detail::holder_recheck;
-      someone_missing_ = false;
-      for (std::uint32_t i = 0; i < workers_.size(); ++i) {
-        auto& w = workers_[i];
-        if (w.task && board_.at(i).now.load(std::memory_order_acquire) == board_t::done) over.push_back(take_result(i));
-        if (look_after) look_after_worker(i, over);
-        someone_missing_ |= !w.process.pid();
-      }
-      hand_out();
-      all_done = finishing_;
-    }
-    for (auto& each : over) deliver(each);
-    if (!over.empty()) {
-      idle_turn_.fetch_add(1);
-      Backend::wake_all(idle_turn_);
-    }
-    return !over.empty();
-  }
-
-  finished take_result(std::uint32_t i) {
-    auto& w = workers_[i];
-    auto& place = board_.at(i);
-    finished out;
-    out.how = place.how;
-    out.task = std::move(w.task);
-    out.task->call.sent();
     try {
-      auto const bytes = board_.read(place.result);
-      out.result.assign(bytes.begin(), bytes.end());
+      if (core_->submit(task, room_by, spare)) return basic_future<result, Backend>(std::move(task));
     } catch (...) {
-      out.lost = std::current_exception();
+      core_->forget_request(*task);
+      throw;
     }
-    board_t::clear(place.request);
-    board_t::clear(place.result);
-    place.now.store(board_t::idle, std::memory_order_release);
-    w.stillborn = 0;
-    --busy_;
-    return out;
+    core_->forget_request(*task);
+    return std::nullopt;
   }
 
-  /// With lock_ held: a worker that has ended is replaced, and its task, if any, is accounted for.
-  void look_after_worker(std::uint32_t i, std::vector<finished>& over) {
-    auto& w = workers_[i];
-    if (w.process.pid()) {
-      if (w.process.is_alive()) return;
-      auto& place = board_.at(i);
-      auto const now = place.now.load(std::memory_order_acquire);
-      if (w.task && now == board_t::done) over.push_back(take_result(i));
-      bool const served = place.arrived.load() != 0;
-      w.stillborn = served ? 0 : w.stillborn + 1;
-      if (w.task) {
-        --busy_;
-        auto task = std::move(w.task);
-        auto const status = *w.process.status();
-        if (terminated_) {
-          finished out;
-          out.lost = std::make_exception_ptr(task_cancelled());
-          out.task = std::move(task);
-          over.push_back(std::move(out));
-        } else if (now == board_t::running || ++task->given_up > most_stillborn) {
-          finished out;
-          out.lost = std::make_exception_ptr(worker_lost(*w.process.pid(), status.as_code()));
-          out.task = std::move(task);
-          out.task->call.sent();  // whether it had taken its handles cannot be known
-          over.push_back(std::move(out));
-        } else {
-          waiting_.push_front(std::move(task));
-        }
-      }
-      board_.reset(i);
-      w.process = {};
-    }
-    if (finishing_ || terminated_ || (closed_ && waiting_.empty())) return;
-    if (w.stillborn >= most_stillborn) {
-      give_up_if_nobody_serves(over);
-      return;
-    }
-    try {
-      start_worker(i);
-    } catch (std::exception const&) {
-      // Tried again at the next look: what was short may be there again. With nobody left to serve, the tasks must
-      // not wait for that.
-      give_up_if_nobody_serves(over);
-    }
-  }
-
-  void give_up_if_nobody_serves(std::vector<finished>& over) {
-    for (auto const& w : workers_)
-      if (w.process.pid()) return;
-    while (!waiting_.empty()) {
-      finished out;
-      out.task = std::move(waiting_.front());
-      waiting_.pop_front();
-      out.lost = std::make_exception_ptr(start_error(
-          "polyproc: no worker of this pool can be started, or all end before they begin to serve; look at what the "
-          "program does before and in polyproc::init, and at the system's limits on processes and memory"));
-      over.push_back(std::move(out));
-    }
-  }
-
-  /// Without lock_: completing a future runs nothing of the user's, but decoding does.
-  static void deliver(finished& each) noexcept {
-    try {
-      if (each.lost) std::rethrow_exception(each.lost);
-      reader in(each.result);
-      if (each.how == board_t::ending::exception)
-        each.task->fail(decode_exception(in));
-      else
-        each.task->succeed(in);
-    } catch (...) {
-      each.task->fail(std::current_exception());
-    }
-  }
-
-  process_pool_options options_;
-  board_t board_;
-  mutable std::mutex lock_;
-  std::mutex finish_lock_;
-  std::vector<worker> workers_;
-  std::deque<task_ptr> waiting_;
-  std::size_t busy_ = 0;
-  bool closed_ = false;
-  bool terminated_ = false;
-  bool finishing_ = false;
-  bool collector_rests_ = false;
-  bool someone_missing_ = false;
-  time_point next_look_{};
-  long owner_ = Backend::current_pid();
-  typename Backend::template atomic<std::uint32_t> idle_turn_{0};
-  std::thread collector_;
+  std::shared_ptr<detail::pool_core<Backend>> core_;
+  long owner_;
+  std::uint64_t identity_;  // of that process, asked with each submission
 };
 
 using process_pool = basic_process_pool<>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/task/progress.hpp
+
+/// How far something has come: a line on stderr.
+
+namespace polyproc::inline v0_1 {
+
+/// What a line of progress says.
+struct progress_facts {
+  std::string name = {};
+  std::uint64_t done = 0;
+  std::optional<std::uint64_t> total = {};  ///< Nothing when nobody knows.
+  std::chrono::nanoseconds elapsed{};
+};
+
+namespace detail {
+
+/// Three digits that count: 0.042, 3.14, 250, 12.3k, 4.56M.
+template <class = void>
+std::string short_number(double value) {
+  char const* const units[] = {"", "k", "M", "G", "T", "P"};
+  std::size_t unit = 0;
+  while (value >= 999.5 && unit < 5) {
+    value /= 1000;
+    ++unit;
+  }
+  int digits = value >= 99.95 ? 0 : value >= 9.995 ? 1 : value >= 0.9995 ? 2 : 3;
+  double scale = 1;
+  for (int i = 0; i < digits; ++i) scale *= 10;
+  auto const all = static_cast<std::uint64_t>(value * scale + 0.5);
+  auto whole = std::to_string(all / static_cast<std::uint64_t>(scale));
+  auto rest = std::to_string(all % static_cast<std::uint64_t>(scale));
+  while (digits > 0 && static_cast<int>(rest.size()) < digits) rest.insert(0, 1, '0');
+  if (digits > 0) {
+    while (!rest.empty() && rest.back() == '0') rest.pop_back();
+    if (!rest.empty()) whole += "." + rest;
+  }
+  return whole + units[unit];
+}
+
+/// 0:07, 12:05, 1:02:03, 2d 03:00.
+template <class = void>
+std::string short_time(std::chrono::nanoseconds time) {
+  auto const two = [](std::int64_t n) { return (n < 10 ? "0" : "") + std::to_string(n); };
+  auto const seconds = std::chrono::duration_cast<std::chrono::seconds>(time + std::chrono::milliseconds{500}).count();
+  auto const minutes = seconds / 60;
+  auto const hours = minutes / 60;
+  if (hours >= 48) return std::to_string(hours / 24) + "d " + two(hours % 24) + ":" + two(minutes % 60);
+  if (hours > 0) return std::to_string(hours) + ":" + two(minutes % 60) + ":" + two(seconds % 60);
+  return std::to_string(minutes) + ":" + two(seconds % 60);
+}
+
+}  // namespace detail
+
+/// "NAME: 250/1000 (25%), 50/s, 0:15 left": count, share, steps in a second since the beginning, and how long the rest takes
+/// if it goes on like that. Without a total "NAME: 250, 50/s, 0:05"; when all is done "NAME: 1000/1000 (100%), 50/s, 0:20".
+/// Of fewer facts fewer words: no rate before anything is done.
+template <class = void>
+[[nodiscard]] std::string progress_text(progress_facts const& facts) {
+  auto text = facts.name.empty() ? std::string() : facts.name + ": ";
+  text += std::to_string(facts.done);
+  if (facts.total) {
+    text += "/" + std::to_string(*facts.total);
+    // Rounded down: 100% means all.
+    auto const all = static_cast<double>(*facts.total);
+    auto const share = facts.done == *facts.total ? 100.0 : all == 0 ? 100.0 : 100.0 * static_cast<double>(facts.done) / all;
+    text += " (" + std::to_string(static_cast<std::uint64_t>(share)) + "%)";
+  }
+  auto const seconds = std::chrono::duration<double>(facts.elapsed).count();
+  bool const has_rate = facts.done > 0 && seconds > 0;
+  if (has_rate) text += ", " + detail::short_number(static_cast<double>(facts.done) / seconds) + "/s";
+  if (facts.total && facts.done < *facts.total) {
+    if (!has_rate) return text;
+    auto const rest = seconds / static_cast<double>(facts.done) * static_cast<double>(*facts.total - facts.done);
+    if (rest > 100.0 * 365 * 86400) return text;
+    auto const left = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(rest));
+    return text + ", " + detail::short_time(left) + " left";
+  }
+  return text + ", " + detail::short_time(facts.elapsed);
+}
+
+struct progress_options {
+  std::string name = {};
+  /// How many steps there will be, if that is known.
+  std::optional<std::uint64_t> total = {};
+  /// Between two lines of a log, and between two versions of the line on a terminal.
+  std::chrono::milliseconds log_every = std::chrono::seconds{10};
+  std::chrono::milliseconds terminal_every{100};
+  /// Whether stderr is a terminal, where the line is written over; nothing: to be found out.
+  std::optional<bool> terminal = {};
+};
+
+/// Counts steps and now and then tells on stderr how far it has come: on a terminal in one line that is written over,
+/// elsewhere (a file, a pipe) a line every ten seconds; and a last one at the end. A step costs one atomic addition and a
+/// look at the clock. add may be called from any number of threads at once, the others by one.
+///
+///     polyproc::progress bar{{.name = "files", .total = files.size()}};
+///     for (auto& f : polyproc::as_completed(files)) { use(f.get()); bar.add(); }
+template <backend Backend = native_backend>
+class basic_progress {
+ public:
+  explicit basic_progress(std::uint64_t total) : basic_progress(progress_options{.total = total}) {}
+  explicit basic_progress(progress_options options = {})
+      : options_(std::move(options)),
+        terminal_(options_.terminal ? *options_.terminal : Backend::stderr_is_terminal()),
+        begin_(Backend::now()),
+        next_(ticks(begin_ + (terminal_ ? options_.terminal_every : options_.log_every))) {}
+  basic_progress(basic_progress const&) = delete;
+  basic_progress& operator=(basic_progress const&) = delete;
+  ~basic_progress() { finish(); }
+
+  void add(std::uint64_t steps = 1) noexcept {
+    done_.fetch_add(steps, std::memory_order_relaxed);
+    auto const now = Backend::now();
+    auto due = next_.load(std::memory_order_relaxed);
+    if (ticks(now) < due) return;
+    // One of those who see that it is time.
+    auto const next = ticks(now + (terminal_ ? options_.terminal_every : options_.log_every));
+    if (next_.compare_exchange_strong(due, next, std::memory_order_relaxed)) show(now, false);
+  }
+
+  [[nodiscard]] std::uint64_t done() const noexcept { return done_.load(std::memory_order_relaxed); }
+  [[nodiscard]] progress_facts facts() const { return facts_at(Backend::now()); }
+
+  /// Writes the last line; once. What is added afterwards is counted and not shown.
+  void finish() noexcept {
+    if (std::exchange(finished_, true)) return;
+    next_.store(ticks(never), std::memory_order_relaxed);
+    show(Backend::now(), true);
+  }
+
+ private:
+  static std::int64_t ticks(time_point when) noexcept { return when.time_since_epoch().count(); }
+  [[nodiscard]] progress_facts facts_at(time_point now) const {
+    return {options_.name, done(), options_.total, now - begin_};
+  }
+
+  void show(time_point now, bool last) noexcept {
+    // Who comes while another one writes has nothing newer to say, except at the end.
+    while (writing_.exchange(true, std::memory_order_acquire)) {
+      if (!last) return;
+      Backend::yield();
+    }
+    try {
+      auto text = progress_text(facts_at(now));
+      if (terminal_) {
+        if (text.size() > longest_line) text.resize(longest_line);
+        auto const size = text.size();
+        if (size < shown_) text.append(shown_ - size, ' ');
+        shown_ = size;
+        text.insert(0, 1, '\r');
+      }
+      if (!terminal_ || last) text += '\n';
+      Backend::write_stderr(text);
+    } catch (...) {  // no memory: not now
+    }
+    writing_.store(false, std::memory_order_release);
+  }
+
+  /// A longer one would be broken on most terminals, and could not be written over.
+  static constexpr std::size_t longest_line = 79;
+
+  progress_options options_;
+  bool terminal_;
+  time_point begin_;
+  std::atomic<std::uint64_t> done_{0};
+  std::atomic<std::int64_t> next_;
+  std::atomic<bool> writing_{false};
+  std::size_t shown_ = 0;  // how long the line on the terminal is
+  bool finished_ = false;
+};
+
+using progress = basic_progress<>;
+
+}  // namespace polyproc::inline v0_1
+
+// ---- polyproc/task/thread_pool.hpp
+
+/// Workers that are threads of this process, and futures for what they do.
+
+// ---- polyproc/task/crew.hpp
+
+/// The threads of a pool, and how work comes to them.
+///
+/// Work is pushed onto an inbox without a lock. A thread that looks for some moves the inbox into lines, one for each
+/// priority, under a lock, and takes from there; when many wait it takes several, which others may take from it again as long
+/// as they have not begun. Whoever wants to run a task, or to give it up, claims it first: so the one who waits for a task
+/// may run it himself, and what is then left of it in the lines is a husk that is thrown away later.
+///
+/// At most one idle thread looks, for as long as that has paid off lately; the others are parked. Who brings work wakes one
+/// of them, unless one looks. One that stops looking because it has found something passes that on if there is more.
+///
+/// A thread that parks in a wait for a future does not serve meanwhile. If that leaves fewer threads than the pool is to
+/// have, and work waits, a spare one goes on; one too many stands by as soon as it is done with its task, and ends after a
+/// while.
+
+namespace polyproc::inline v0_1::detail {
+
+template <backend Backend>
+class crew;
+template <backend Backend>
+class crew_member;
+
+/// Why a task that runs is asked to stop.
+enum class stop_reason : std::uint8_t { cancelled, out_of_time };
+
+template <backend Backend>
+class crew_job {
+ public:
+  crew_job() = default;
+  crew_job(crew_job const&) = delete;
+  crew_job& operator=(crew_job const&) = delete;
+
+  /// By the thread that took it out of the line; it may be gone afterwards.
+  virtual void run(crew_member<Backend>& by) noexcept = 0;
+  /// Instead of run: it never begins.
+  virtual void give_up() noexcept = 0;
+  /// Whether nothing but a husk is left of it; that is thrown away by give_up.
+  [[nodiscard]] virtual bool is_husk() const noexcept { return false; }
+  virtual void ask_to_stop(stop_reason) noexcept {}
+
+  crew_job* next = nullptr;   // in the inbox or a line
+  crew_job* below = nullptr;  // what its thread was running when it began
+  int priority = 0;
+
+ protected:
+  ~crew_job() = default;
+};
+
+/// Calls what has its time, in a thread that there is once something was given to it.
+template <backend Backend>
+class crew_clock {
+ public:
+  crew_clock() = default;
+  crew_clock(crew_clock const&) = delete;
+  crew_clock& operator=(crew_clock const&) = delete;
+  ~crew_clock() {
+    if (!thread_.joinable()) return;
+    {
+      std::scoped_lock hold{state_->lock};
+      state_->leave = true;
+    }
+    state_->ring();
+    // The last one to have a task may be the clock, and the task the last one to have its pool.
+    if (thread_.get_id() == std::this_thread::get_id()) thread_.detach();
+    else thread_.join();
+  }
+
+  /// Throws std::system_error, std::bad_alloc.
+  void watch(time_point when, std::weak_ptr<crew_job<Backend>> job) {
+    bool earliest = false;
+    {
+      std::scoped_lock hold{state_->lock};
+      if (!thread_.joinable()) thread_ = std::thread([state = state_] { state->serve(); });
+      earliest = state_->add(when, std::move(job));
+    }
+    if (earliest) state_->ring();
+  }
+
+ private:
+  struct entry {
+    time_point when;
+    std::weak_ptr<crew_job<Backend>> job;
+    /// Of a heap whose front is the earliest.
+    friend bool operator<(entry const& a, entry const& b) noexcept { return a.when > b.when; }
+  };
+  struct state {
+    std::mutex lock;
+    std::vector<entry> heap;
+    std::size_t clean_at = 64;
+    bool leave = false;
+    typename Backend::template atomic<std::uint32_t> bell{0};
+
+    void ring() noexcept {
+      bell.fetch_add(1);
+      Backend::wake_all(bell);
+    }
+    /// Whether it is now the earliest. Tasks that have ended are forgotten now and then: they keep memory.
+    bool add(time_point when, std::weak_ptr<crew_job<Backend>>&& job) {
+      if (heap.size() >= clean_at) {
+        std::erase_if(heap, [](entry const& one) { return one.job.expired(); });
+        std::make_heap(heap.begin(), heap.end());
+        clean_at = 2 * heap.size() + 64;
+      }
+      heap.push_back({when, std::move(job)});
+      std::push_heap(heap.begin(), heap.end());
+      return heap.front().when == when;
+    }
+    void serve() noexcept {
+      Backend::begin_own_thread("polyproc-clock");
+      std::unique_lock hold{lock};
+      while (!leave) {
+        auto const now = Backend::now();
+        if (!heap.empty() && heap.front().when <= now) {
+          std::pop_heap(heap.begin(), heap.end());
+          auto job = heap.back().job.lock();
+          heap.pop_back();
+          hold.unlock();
+          if (job) job->ask_to_stop(stop_reason::out_of_time);
+          job.reset();
+          hold.lock();
+          continue;
+        }
+        auto const until = heap.empty() ? never : heap.front().when;
+        auto const seen = bell.load();
+        hold.unlock();
+        Backend::wait(bell, seen, no_later_than<Backend>(until, idle_recheck));
+        hold.lock();
+      }
+    }
+  };
+  std::shared_ptr<state> state_ = std::make_shared<state>();
+  std::thread thread_;
+};
+
+/// A thread of a crew, and what it has taken.
+template <backend Backend>
+class alignas(64) crew_member final : public blocking_observer {
+ public:
+  using job = crew_job<Backend>;
+
+  crew_member(crew<Backend>& of, std::uint32_t place) noexcept : home(of), number(place) {}
+  crew_member(crew_member const&) = delete;
+  crew_member& operator=(crew_member const&) = delete;
+
+  static crew_member*& of_this_thread() noexcept {
+    static thread_local crew_member* mine = nullptr;
+    return mine;
+  }
+
+  void begin_blocking() noexcept override {
+    if (blocked_++ == 0) home.stop_serving();
+  }
+  void end_blocking() noexcept override {
+    if (--blocked_ == 0) home.serve_again();
+  }
+
+  // What runs here, the latest first. Who wants to ask it to stop pins the list meanwhile.
+  void begin(job& one) noexcept {
+    count(begun);
+    auto seen = top_.load(std::memory_order_relaxed);
+    do {
+      while ((seen & pinned) != 0) {
+        Backend::yield();
+        seen = top_.load();
+      }
+      one.below = reinterpret_cast<job*>(seen);
+    } while (!top_.compare_exchange_weak(seen, reinterpret_cast<std::uintptr_t>(&one)));
+    if (home.all_asked()) one.ask_to_stop(stop_reason::cancelled);
+  }
+  void end(job& one) noexcept {
+    for (;;) {
+      auto mine = reinterpret_cast<std::uintptr_t>(&one);
+      if (top_.compare_exchange_strong(mine, reinterpret_cast<std::uintptr_t>(one.below))) return;
+      Backend::yield();
+    }
+  }
+  void ask_all_to_stop() noexcept {
+    auto seen = top_.load();
+    for (;;) {
+      if (seen == 0) return;
+      if ((seen & pinned) == 0 && top_.compare_exchange_weak(seen, seen | pinned)) break;
+      if ((seen & pinned) != 0) {
+        Backend::yield();
+        seen = top_.load();
+      }
+    }
+    for (auto* each = reinterpret_cast<job*>(seen); each != nullptr; each = each->below)
+      each->ask_to_stop(stop_reason::cancelled);
+    top_.store(seen);
+  }
+
+  // Several jobs that were taken at once. Each is taken from its slot by whoever runs it.
+  static constexpr std::size_t most_taken = 16;
+  /// Before any of them can be taken.
+  void put(job* one) noexcept {
+    auto const n = filled_.load(std::memory_order_relaxed);
+    slots_[n].store(one, std::memory_order_release);
+    filled_.store(n + 1, std::memory_order_release);
+  }
+  [[nodiscard]] bool has_slots() const noexcept { return at_ < filled_.load(std::memory_order_relaxed); }
+  [[nodiscard]] job* next_of_slots() noexcept {
+    auto const n = filled_.load(std::memory_order_relaxed);
+    job* one = nullptr;
+    while (one == nullptr && at_ < n) one = slots_[at_++].exchange(nullptr, std::memory_order_acq_rel);
+    if (at_ == n) {
+      filled_.store(0, std::memory_order_release);
+      at_ = 0;
+    }
+    return one;
+  }
+  /// By any thread.
+  [[nodiscard]] job* steal() noexcept {
+    auto const n = filled_.load(std::memory_order_acquire);
+    for (std::size_t i = 0; i < n; ++i) {
+      if (slots_[i].load(std::memory_order_relaxed) == nullptr) continue;
+      if (auto* const one = slots_[i].exchange(nullptr, std::memory_order_acq_rel); one != nullptr) return one;
+    }
+    return nullptr;
+  }
+  [[nodiscard]] bool can_be_stolen_from() const noexcept {
+    auto const n = filled_.load();
+    for (std::size_t i = 0; i < n; ++i)
+      if (slots_[i].load() != nullptr) return true;
+    return false;
+  }
+
+  using counter = std::atomic<std::uint64_t>;
+  /// Only by the thread itself.
+  static void count(counter& of) noexcept { of.store(of.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
+
+  crew<Backend>& home;
+  std::uint32_t const number;  // from 1
+  crew_member* following = nullptr;
+  // Under the crew's lock.
+  std::thread thread;
+  bool lives = false;
+
+  counter begun{0};
+  counter done{0};
+  counter failed{0};
+  counter cancelled{0};
+  int slots_priority = 0;
+
+ private:
+  static constexpr std::uintptr_t pinned = 1;
+
+  std::atomic<std::uintptr_t> top_{0};
+  unsigned blocked_ = 0;
+  std::size_t at_ = 0;
+  std::atomic<std::size_t> filled_{0};
+  std::array<std::atomic<job*>, most_taken> slots_{};
+};
+
+struct crew_settings {
+  std::size_t threads = 1;
+  std::string name;
+  std::size_t most_waiting = 0;
+  std::vector<unsigned> affinity;
+  thread_initializer initializer;
+  bool trace = false;
+};
+
+template <backend Backend>
+class crew : public std::enable_shared_from_this<crew<Backend>> {
+ public:
+  using job = crew_job<Backend>;
+  using member = crew_member<Backend>;
+
+  /// Spares for threads that wait are bounded: for each thread that serves four, and 64.
+  static constexpr std::size_t spares_for(std::size_t threads) noexcept { return 4 * threads + 64; }
+  /// A thread that is not needed ends after that time.
+  static constexpr std::chrono::seconds stand_by_time{1};
+
+  explicit crew(crew_settings settings)
+      : settings_(std::move(settings)),
+        recorder_(settings_.trace ? std::make_unique<trace_recorder>(settings_.name) : nullptr),
+        pid_(Backend::current_pid()) {
+    size_.store(settings_.threads);
+  }
+  crew(crew const&) = delete;
+  crew& operator=(crew const&) = delete;
+  ~crew() {
+    auto* each = members_.load();
+    while (each != nullptr) delete std::exchange(each, each->following);
+  }
+
+  /// Throws std::system_error when there can be no threads, and what the initializer let out; then none is left.
+  void start() {
+    try {
+      std::scoped_lock hold{lock_};
+      while (serving_.load() < settings_.threads) spawn();
+    } catch (...) {
+      close();
+      join_threads();
+      throw;
+    }
+    if (!settings_.initializer && settings_.affinity.empty()) return;
+    for (;;) {
+      auto const seen = begun_.load();
+      if (seen >= settings_.threads) break;
+      Backend::wait(begun_, seen, no_later_than<Backend>(never, idle_recheck));
+    }
+    std::exception_ptr problem;
+    {
+      std::scoped_lock hold{lock_};
+      problem = first_problem_;
+    }
+    if (problem) {
+      close();
+      join_threads();
+      std::rethrow_exception(problem);
+    }
+  }
+
+  // --- Work comes.
+
+  /// For one that waits; false at the deadline, or when it is closed. The crew's own threads do not wait here: what they wait
+  /// for may be themselves.
+  [[nodiscard]] bool take_room(time_point deadline) {
+    if (settings_.most_waiting == 0) return true;
+    if (deadline == never && here() != nullptr) {
+      waiting_.fetch_add(1);
+      return true;
+    }
+    pace<Backend> pause(idle_recheck);
+    bool slept = false;
+    bool got = false;
+    for (;;) {
+      auto now = waiting_.load();
+      while (now < settings_.most_waiting && !got) got = waiting_.compare_exchange_weak(now, now + 1);
+      if (got || is_closed() || deadline == time_point{}) break;
+      blocking_scope told;
+      slept = true;
+      if (room_.sleep(deadline, pause, [this] { return waiting_.load() < settings_.most_waiting || is_closed(); }) ==
+          sleepers<Backend>::slept::late)
+        break;
+    }
+    if (slept) room_.pass_on([this] { return waiting_.load() < settings_.most_waiting || is_closed(); });
+    return got;
+  }
+  void leave_room() noexcept {
+    if (settings_.most_waiting == 0) return;
+    waiting_.fetch_sub(1);
+    room_.wake_one();
+  }
+
+  /// False when it is closed: then the job is still the caller's.
+  [[nodiscard]] bool push(job& one) noexcept {
+    bool const urgent = one.priority > 0;
+    submitted_.fetch_add(1, std::memory_order_relaxed);
+    auto* head = inbox_.load(std::memory_order_relaxed);
+    do {
+      if (head == closed_mark()) {
+        submitted_.fetch_sub(1, std::memory_order_relaxed);
+        return false;
+      }
+      one.next = head;
+    } while (!inbox_.compare_exchange_weak(head, &one));
+    if (urgent) urgent_.store(true);
+    call_for_work();
+    return true;
+  }
+
+  /// A job in the lines has become a husk. By its claimer, before others can see that he is done with it.
+  void count_husk() noexcept {
+    auto const husks = husks_.fetch_add(1, std::memory_order_relaxed) + 1;
+    if (husks > 1024 && 2 * husks > queued_.load(std::memory_order_relaxed)) sweep_ = true;
+  }
+  void count_given_up() noexcept { given_up_.fetch_add(1, std::memory_order_relaxed); }
+  /// Without any lock, by one of the crew's threads.
+  void sweep_if_needed() noexcept {
+    if (sweep_.load(std::memory_order_relaxed) && sweep_.exchange(false)) sweep();
+  }
+
+  // --- Ends.
+
+  [[nodiscard]] bool is_closed() const noexcept { return inbox_.load() == closed_mark(); }
+  [[nodiscard]] bool all_asked() const noexcept { return all_asked_.load() != 0; }
+
+  /// Nothing more comes in.
+  void close() noexcept {
+    {
+      std::scoped_lock hold{queue_lock_};
+      if (is_closed()) return;
+      line_up(inbox_.exchange(closed_mark()));
+    }
+    room_.wake_all();
+    wake_everybody();
+    if (has_work()) call_for_work();
+  }
+  /// What has not begun never does.
+  void give_up_waiting() noexcept {
+    job* all = nullptr;
+    auto const collect = [&](job* one) {
+      one->next = all;
+      all = one;
+    };
+    {
+      std::scoped_lock hold{queue_lock_};
+      if (!is_closed()) line_up(inbox_.exchange(nullptr));
+      for (auto& [priority, each] : others_)
+        while (auto* const one = each.pop()) collect(one);
+      others_.clear();
+      while (auto* const one = plain_.pop()) collect(one);
+      queued_.store(0);
+    }
+    for (auto* each = members_.load(); each != nullptr; each = each->following)
+      while (auto* const one = each->steal()) collect(one);
+    // The oldest first.
+    job* first = nullptr;
+    while (all != nullptr) {
+      auto* const one = std::exchange(all, all->next);
+      one->next = std::exchange(first, one);
+    }
+    std::swap(first, all);
+    while (all != nullptr) {
+      auto* const one = std::exchange(all, all->next);
+      one->give_up();
+    }
+  }
+  void ask_running() noexcept {
+    all_asked_.store(1);
+    Backend::wake_all(all_asked_);
+    for (auto* each = members_.load(); each != nullptr; each = each->following) each->ask_all_to_stop();
+  }
+  /// After close(): until every thread has ended. Not by one of them.
+  void join_threads() noexcept {
+    std::scoped_lock one_at_a_time{join_lock_};
+    for (;;) {
+      std::thread ending;
+      {
+        std::scoped_lock hold{lock_};
+        for (auto* each = members_.load(); each != nullptr && !ending.joinable(); each = each->following)
+          if (each->thread.joinable()) ending = std::move(each->thread);
+      }
+      if (!ending.joinable()) return;
+      ending.join();
+    }
+  }
+  /// They end when there is nothing to do, and nobody waits for that.
+  void let_threads_go() noexcept {
+    std::scoped_lock hold{lock_};
+    let_go_ = true;
+    for (auto* each = members_.load(); each != nullptr; each = each->following)
+      if (each->thread.joinable()) each->thread.detach();
+  }
+
+  // --- How many.
+
+  [[nodiscard]] std::size_t size() const noexcept { return size_.load(); }
+  void resize(std::size_t threads) {
+    {
+      std::scoped_lock hold{lock_};
+      size_.store(threads);
+      if (is_closed()) return;
+      while (serving_.load() < threads) {
+        if (!recall()) spawn();
+      }
+    }
+    wake_everybody();  // those that are too many stand by
+  }
+  [[nodiscard]] pool_stats stats() const {
+    pool_stats all;
+    std::uint64_t begun = 0;
+    // What has ended is counted before what has begun, and that before what was submitted: so that none of them ended first.
+    all.cancelled = given_up_.load();
+    for (auto* each = members_.load(); each != nullptr; each = each->following) {
+      all.done += each->done.load();
+      all.failed += each->failed.load();
+      all.cancelled += each->cancelled.load();
+    }
+    auto const ended = all.done + all.failed + all.cancelled;
+    for (auto* each = members_.load(); each != nullptr; each = each->following) begun += each->begun.load();
+    begun += given_up_.load();
+    all.submitted = submitted_.load();
+    all.workers = size();
+    all.running = static_cast<std::size_t>(begun - std::min(begun, ended));
+    all.waiting = static_cast<std::size_t>(all.submitted - std::min(all.submitted, begun));
+    return all;
+  }
+  [[nodiscard]] trace_recorder* recorder() const noexcept { return recorder_.get(); }
+  [[nodiscard]] long pid() const noexcept { return pid_; }
+  [[nodiscard]] crew_clock<Backend>& clock() noexcept { return clock_; }
+  /// The calling thread, if it is of this crew.
+  [[nodiscard]] member* here() noexcept {
+    auto* const mine = member::of_this_thread();
+    return mine != nullptr && &mine->home == this ? mine : nullptr;
+  }
+
+  void stop_serving() noexcept {
+    {
+      std::scoped_lock hold{lock_};
+      serving_.fetch_sub(1);
+    }
+    if (has_work()) call_for_work();
+  }
+  void serve_again() noexcept {
+    std::scoped_lock hold{lock_};
+    serving_.fetch_add(1);
+  }
+
+ private:
+  struct line {
+    job* first = nullptr;
+    job* last = nullptr;
+    std::size_t size = 0;
+    void push(job* one) noexcept {
+      one->next = nullptr;
+      (last == nullptr ? first : last->next) = one;
+      last = one;
+      ++size;
+    }
+    job* pop() noexcept {
+      auto* const one = first;
+      if (one == nullptr) return nullptr;
+      first = one->next;
+      if (first == nullptr) last = nullptr;
+      --size;
+      return one;
+    }
+  };
+
+  struct higher_first {
+    bool operator()(int a, int b) const noexcept { return a > b; }
+  };
+
+  static job* closed_mark() noexcept {
+    struct mark final : job {
+      void run(member&) noexcept override {}
+      void give_up() noexcept override {}
+    };
+    static mark the_mark;
+    return &the_mark;
+  }
+
+  // --- Taking work.
+
+  [[nodiscard]] bool in_lines() const noexcept {
+    auto* const head = inbox_.load();
+    return (head != nullptr && head != closed_mark()) || queued_.load() != 0;
+  }
+  [[nodiscard]] bool has_work() const noexcept {
+    if (in_lines()) return true;
+    for (auto* each = members_.load(); each != nullptr; each = each->following)
+      if (each->can_be_stolen_from()) return true;
+    return false;
+  }
+
+  /// For good, when it is closed. While somebody moves jobs from one place to another they may be in neither.
+  [[nodiscard]] bool nothing_is_left() noexcept {
+    std::scoped_lock hold{queue_lock_};
+    return !has_work();
+  }
+
+  /// With queue_lock_ held: what came in, the latest first, joins the lines.
+  void line_up(job* latest) noexcept {
+    if (latest == nullptr || latest == closed_mark()) return;
+    job* first = nullptr;
+    std::size_t count = 0;
+    while (latest != nullptr) {
+      auto* const one = std::exchange(latest, latest->next);
+      one->next = std::exchange(first, one);
+      ++count;
+    }
+    while (first != nullptr) {
+      auto* const one = std::exchange(first, first->next);
+      line_of(one->priority).push(one);
+    }
+    queued_.store(queued_.load(std::memory_order_relaxed) + count);
+  }
+  line& line_of(int priority) noexcept {
+    if (priority == 0) return plain_;
+    try {
+      return others_[priority];
+    } catch (...) {  // no memory: its turn comes, but not early
+      return plain_;
+    }
+  }
+  void refresh() noexcept {
+    urgent_.store(false);
+    if (auto* const head = inbox_.load(); head != nullptr && head != closed_mark()) line_up(inbox_.exchange(nullptr));
+  }
+
+  /// The best one, if it is better than `above`; and some of its equals into the slots of `by` if many wait and `by` has
+  /// none.
+  job* take_from_lines(member& by, int above, bool& more) noexcept {
+    std::scoped_lock hold{queue_lock_};
+    refresh();
+    auto best = others_.begin();
+    if (best != others_.end() && best->first < 0 && plain_.size != 0) best = others_.end();
+    auto& from = best != others_.end() ? best->second : plain_;
+    int const priority = best != others_.end() ? best->first : 0;
+    job* one = nullptr;
+    if (from.size != 0 && priority > above) {
+      auto some = priority < 0 || by.has_slots() ? std::size_t{0}
+                                                 : std::min(member::most_taken, from.size / (2 * size_.load() + 1));
+      auto const left = queued_.load(std::memory_order_relaxed) - some - 1;
+      one = from.pop();
+      more = some + left != 0;
+      if (some != 0) by.slots_priority = priority;
+      for (; some != 0; --some) by.put(from.pop());
+      queued_.store(left);  // after that: whoever looks sees each of them in one place at least
+      if (best != others_.end() && from.size == 0) others_.erase(best);
+    }
+    if (!others_.empty() && others_.begin()->first > 0) urgent_.store(true);
+    return one;
+  }
+  job* take(member& by, bool& more) noexcept {
+    if (by.has_slots()) {
+      if (urgent_.load(std::memory_order_relaxed))
+        if (auto* const one = take_from_lines(by, by.slots_priority, more)) return one;
+      if (auto* const one = by.next_of_slots()) return one;
+    }
+    if (in_lines())
+      if (auto* const one = take_from_lines(by, std::numeric_limits<int>::min(), more)) return one;
+    for (auto* each = members_.load(std::memory_order_acquire); each != nullptr; each = each->following)
+      if (auto* const one = each->steal()) return one;
+    return nullptr;
+  }
+
+  void sweep() noexcept {
+    job* husks = nullptr;
+    {
+      std::scoped_lock hold{queue_lock_};
+      refresh();
+      husks_.store(0, std::memory_order_relaxed);
+      std::size_t left = 0;
+      auto const clean = [&](line& of) {
+        line kept;
+        while (auto* const one = of.pop()) {
+          if (!one->is_husk()) {
+            kept.push(one);
+          } else {
+            one->next = husks;
+            husks = one;
+          }
+        }
+        of = kept;
+        left += of.size;
+      };
+      clean(plain_);
+      for (auto each = others_.begin(); each != others_.end();) {
+        clean(each->second);
+        each = each->second.size == 0 ? others_.erase(each) : std::next(each);
+      }
+      queued_.store(left);
+      if (!others_.empty() && others_.begin()->first > 0) urgent_.store(true);
+    }
+    while (husks != nullptr) {
+      auto* const one = std::exchange(husks, husks->next);
+      one->give_up();
+    }
+  }
+
+  // --- Idle threads.
+
+  /// After work was brought, or left.
+  void call_for_work() noexcept {
+    if (looking_.load() != 0) return;
+    if (parked_.load() != 0) {
+      {
+        std::scoped_lock hold{idle_lock_};
+        if (looking_.load() != 0 || parked_.load() == 0) return;
+        looking_.store(1);
+        looker_is_called_ = true;
+        parked_.fetch_sub(1);
+        calls_.fetch_add(1);
+      }
+      Backend::wake_one(calls_);
+      return;
+    }
+    if (serving_.load() < size_.load()) bring_spare();
+  }
+  void wake_everybody() noexcept {
+    {
+      std::scoped_lock hold{idle_lock_};
+      calls_.fetch_add(parked_.load());
+      parked_.store(0);
+    }
+    Backend::wake_all(calls_);
+    std::scoped_lock hold{lock_};
+    while (recall()) {
+    }
+  }
+  /// With idle_lock_ held: the call that one answers; whether it is the one that looks now.
+  bool answer_call() noexcept {
+    calls_.fetch_sub(1);
+    return std::exchange(looker_is_called_, false);
+  }
+  /// Until called, or for no reason; whether it looks now.
+  bool park() noexcept {
+    {
+      std::scoped_lock hold{idle_lock_};
+      parked_.fetch_add(1);
+    }
+    // From here on work that comes is told to one of the parked.
+    bool come = has_work() || is_closed() || serving_.load() > size_.load();
+    while (!come) {
+      if (calls_.load() == 0) Backend::wait(calls_, 0, no_later_than<Backend>(never, idle_recheck));
+      come = calls_.load() != 0 || has_work();
+      std::scoped_lock hold{idle_lock_};
+      if (calls_.load() != 0) return answer_call();
+    }
+    std::scoped_lock hold{idle_lock_};
+    if (calls_.load() != 0) return answer_call();
+    parked_.fetch_sub(1);
+    return false;
+  }
+  void stop_looking(bool& looks) noexcept {
+    if (std::exchange(looks, false)) looking_.store(0);
+  }
+
+  void serve(member& me) noexcept {
+    bool looks = false;
+    for (;;) {
+      if (serving_.load(std::memory_order_relaxed) > size_.load(std::memory_order_relaxed) && !me.has_slots()) {
+        // Somebody else has to look instead.
+        stop_looking(looks);
+        if (!stand_by(me)) return;
+      }
+      bool more = false;
+      if (auto* const one = take(me, more)) {
+        stop_looking(looks);
+        if (more) call_for_work();
+        one->run(me);
+        sweep_if_needed();
+        continue;
+      }
+      if (is_closed() && nothing_is_left()) {
+        stop_looking(looks);
+        break;
+      }
+      if (!looks) {
+        std::uint32_t nobody = 0;
+        looks = looking_.compare_exchange_strong(nobody, 1);
+      }
+      if (looks) {
+        if (look<Backend>()([this] { return has_work() || is_closed(); })) continue;
+        stop_looking(looks);
+      }
+      looks = park();
+    }
+    std::scoped_lock hold{lock_};
+    serving_.fetch_sub(1);
+    leave(me);
+  }
+
+  // --- Threads.
+
+  /// With lock_ held. Throws std::system_error, std::bad_alloc.
+  void spawn() {
+    member* place = nullptr;
+    std::uint32_t number = 1;
+    for (auto* each = members_.load(); each != nullptr; each = each->following) {
+      number = std::max(number, each->number + 1);
+      if (!each->lives) place = each;
+    }
+    if (place == nullptr) {
+      place = new member(*this, number);
+      place->following = members_.load();
+      members_.store(place);
+    }
+    place->lives = true;
+    try {
+      auto const before = std::make_shared<std::thread>();
+      std::swap(*before, place->thread);
+      try {
+        place->thread = std::thread([own = this->shared_from_this(), before, place] {
+          if (before->joinable()) before->join();  // which is at its very end
+          own->live(*place);
+        });
+      } catch (...) {
+        std::swap(*before, place->thread);
+        throw;
+      }
+      if (let_go_) place->thread.detach();
+    } catch (...) {
+      place->lives = false;
+      throw;
+    }
+    ++lives_;
+    serving_.fetch_add(1);
+  }
+  /// With lock_ held.
+  void leave(member& me) noexcept {
+    me.lives = false;
+    --lives_;
+  }
+
+  void live(member& me) noexcept {
+    {
+      std::scoped_lock hold{lock_};  // not before the one who made it is done
+    }
+    auto const called = [&] {
+      try {
+        return settings_.name + "-" + std::to_string(me.number);
+      } catch (...) {
+        return std::string{};
+      }
+    }();
+    Backend::name_thread(called.c_str());
+    bool good = true;
+    try {
+      if (recorder_) recorder_->name_worker(pid_, me.number, called);
+      if (!settings_.affinity.empty()) Backend::set_thread_affinity(settings_.affinity);
+      this_threads_worker().number = me.number;
+      if (settings_.initializer) settings_.initializer.run();
+    } catch (...) {
+      good = false;
+      std::scoped_lock hold{lock_};
+      if (!first_problem_) first_problem_ = std::current_exception();
+      serving_.fetch_sub(1);
+      leave(me);
+    }
+    begun_.fetch_add(1);
+    Backend::wake_all(begun_);
+    if (!good) return;
+    member::of_this_thread() = &me;
+    blocking_observer::of_this_thread() = &me;
+    current_stop_token<Backend>() = basic_stop_token<Backend>(all_asked_, 1, this->shared_from_this());
+    serve(me);
+    current_stop_token<Backend>() = {};
+    this_threads_worker() = {};
+    blocking_observer::of_this_thread() = nullptr;
+    member::of_this_thread() = nullptr;
+  }
+
+  /// With lock_ held: one that stands by serves again.
+  bool recall() noexcept {
+    if (standing_by_ == 0) return false;
+    --standing_by_;
+    serving_.fetch_add(1);
+    recalls_.fetch_add(1);
+    Backend::wake_one(recalls_);
+    return true;
+  }
+  void bring_spare() noexcept {
+    try {
+      std::scoped_lock hold{lock_};
+      if (serving_.load() >= size_.load() || recall()) return;
+      if (lives_ < size_.load() + spares_for(size_.load())) spawn();
+    } catch (...) {  // not now: those who wait go on some time
+    }
+  }
+  /// One too many: sleeps until it is needed. False when it is to end.
+  bool stand_by(member& me) noexcept {
+    {
+      std::scoped_lock hold{lock_};
+      if (serving_.load() <= size_.load()) return true;
+      serving_.fetch_sub(1);
+      if (is_closed()) {
+        leave(me);
+        return false;
+      }
+      ++standing_by_;
+    }
+    if (has_work()) call_for_work();
+    auto const until = Backend::now() + stand_by_time;
+    for (;;) {
+      if (recalls_.load() == 0) Backend::wait(recalls_, 0, until);
+      std::scoped_lock hold{lock_};
+      if (recalls_.load() != 0) {
+        recalls_.fetch_sub(1);
+        return true;
+      }
+      if (Backend::now() >= until) {
+        --standing_by_;
+        leave(me);
+        return false;
+      }
+    }
+  }
+
+  crew_settings settings_;
+  std::unique_ptr<trace_recorder> const recorder_;
+  long const pid_;
+
+  // Who brings work writes these.
+  alignas(64) std::atomic<job*> inbox_{nullptr};
+  std::atomic<std::uint64_t> submitted_{0};
+  std::atomic<bool> urgent_{false};
+  // Seldom written.
+  alignas(64) std::atomic<std::uint32_t> looking_{0};
+  std::atomic<std::uint32_t> parked_{0};
+  std::atomic<std::size_t> serving_{0};
+  std::atomic<std::size_t> size_{0};
+  std::atomic<member*> members_{nullptr};
+  std::atomic<bool> sweep_{false};
+  typename Backend::template atomic<std::uint32_t> all_asked_{0};
+  // Those who take work.
+  alignas(64) std::mutex queue_lock_;
+  line plain_;
+  std::atomic<std::size_t> queued_{0};
+  std::map<int, line, higher_first> others_;  // but of priority 0
+
+  alignas(64) std::mutex idle_lock_;
+  bool looker_is_called_ = false;
+  typename Backend::template atomic<std::uint32_t> calls_{0};
+
+  std::atomic<std::size_t> husks_{0};
+  std::atomic<std::uint64_t> given_up_{0};
+  std::atomic<std::size_t> waiting_{0};  // only where it is bounded
+  sleepers<Backend> room_;
+
+  std::mutex lock_;
+  std::mutex join_lock_;
+  std::size_t lives_ = 0;
+  std::size_t standing_by_ = 0;
+  bool let_go_ = false;
+  std::exception_ptr first_problem_;
+  typename Backend::template atomic<std::uint32_t> recalls_{0};
+  typename Backend::template atomic<std::uint32_t> begun_{0};
+  crew_clock<Backend> clock_;
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
+namespace polyproc::inline v0_1 {
+
+namespace detail {
+
+/// A target and its arguments, called once.
+template <class F, class... Args>
+struct bound_call {
+  F target;
+  std::tuple<Args...> args;
+  template <class G, class... A>
+  explicit bound_call(std::in_place_t, G&& f, A&&... a) : target(std::forward<G>(f)), args(std::forward<A>(a)...) {}
+  decltype(auto) operator()() {
+    return std::apply([this](Args&... each) -> decltype(auto) { return call_anything(target, std::move(each)...); }, args);
+  }
+};
+template <class F, class... Args>
+using bound_call_t = bound_call<std::decay_t<F>, std::decay_t<Args>...>;
+
+/// What task_options say that few tasks need.
+struct task_details {
+  std::string name;
+  std::optional<std::chrono::nanoseconds> time_limit;
+  time_point deadline = never;
+
+  static std::unique_ptr<task_details> of(task_options const* options) {
+    if (options == nullptr || (options->name.empty() && !options->time_limit && options->deadline == never)) return nullptr;
+    return std::make_unique<task_details>(task_details{options->name, options->time_limit, options->deadline});
+  }
+  static int priority_of(task_options const* options) noexcept {
+    return options == nullptr ? 0 : std::max(options->priority, -std::numeric_limits<int>::max());
+  }
+};
+
+/// For the trace, if there is one.
+template <backend Backend>
+struct task_times {
+  trace_recorder* recorder;
+  time_point begin{};
+  explicit task_times(crew<Backend> const& of) noexcept : recorder(of.recorder()) {
+    if (recorder != nullptr) begin = Backend::now();
+  }
+  void record(crew_member<Backend> const& by, task_details const* details, char const* how) const noexcept {
+    if (recorder == nullptr) return;
+    trace_event event;
+    try {
+      if (details != nullptr) event.name = details->name;
+    } catch (...) {  // no memory: nameless
+    }
+    event.pid = by.home.pid();
+    event.worker = by.number;
+    event.begin = begin;
+    event.end = Backend::now();
+    event.how = how;
+    recorder->add(std::move(event));
+  }
+};
+
+/// A task with an outcome; its allocation is all that a submission needs. `phase_` says who has it: whoever moves it on from
+/// waiting. While it is `busy` somebody does the books for that, and whoever takes it out of the line waits for him: so the
+/// crew, which does not end before its lines are empty, is there.
+template <class R, class Call, backend Backend>
+class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
+ public:
+  using home = crew<Backend>;
+  using member = crew_member<Backend>;
+
+  template <class... Parts>
+  crew_task(home& of, task_options const* options, Parts&&... parts)
+      : home_(&of), details_(task_details::of(options)), call_(std::in_place, std::in_place, std::forward<Parts>(parts)...) {
+    this->priority = task_details::priority_of(options);
+  }
+
+  /// The crew has a hold of it until it was run or given up.
+  void hold(std::shared_ptr<crew_task> self) noexcept { self_ = std::move(self); }
+  void let_go() noexcept { auto const last = std::move(self_); }
+  [[nodiscard]] task_details const* details() const noexcept { return details_.get(); }
+
+  /// One of the crew's own threads does itself what it would wait for.
+  bool wait(time_point deadline) noexcept override {
+    if (deadline == never && !this->ready()) {
+      auto* const me = member::of_this_thread();
+      if (me != nullptr && &me->home == home_ && claim(busy)) {
+        auto keep = self_;
+        home_->leave_room();
+        home_->count_husk();
+        phase_.store(running, std::memory_order_release);
+        execute(std::move(keep), *me);
+        me->home.sweep_if_needed();
+        return true;
+      }
+    }
+    return this->park(deadline);
+  }
+
+  bool cancel() override {
+    for (;;) {
+      switch (phase_.load(std::memory_order_acquire)) {
+        case waiting:
+          if (!claim(busy)) break;
+          never_begins(std::make_exception_ptr(task_cancelled("polyproc: the task was cancelled before it had begun")));
+          return true;
+        case running:
+          if (ask(stopping)) return true;
+          break;
+        case busy: Backend::yield(); break;
+        case stopping: return true;
+        default: return false;
+      }
+    }
+  }
+  void ask_to_stop(stop_reason why) noexcept override {
+    if (why == stop_reason::cancelled) {
+      (void)ask(stopping);
+      return;
+    }
+    for (;;) {
+      switch (phase_.load(std::memory_order_acquire)) {
+        case waiting:
+          if (!claim(busy)) break;
+          never_begins(too_late());
+          return;
+        case running:
+          if (ask(late)) return;
+          break;
+        case busy: Backend::yield(); break;
+        default: return;
+      }
+    }
+  }
+
+  void run(member& by) noexcept override {
+    if (!claim(running)) {
+      drop_husk();
+      return;
+    }
+    by.home.leave_room();
+    execute(std::move(self_), by);
+  }
+  void give_up() noexcept override {
+    if (!claim(over)) {
+      drop_husk();
+      return;
+    }
+    home_->leave_room();
+    home_->count_given_up();
+    call_.reset();
+    this->fail(std::make_exception_ptr(task_cancelled()));
+    let_go();
+  }
+  [[nodiscard]] bool is_husk() const noexcept override { return phase_.load(std::memory_order_relaxed) != waiting; }
+
+ private:
+  enum phase : std::uint32_t { waiting, busy, running, stopping, late, over };
+
+  [[nodiscard]] bool claim(phase into) noexcept {
+    std::uint32_t expected = waiting;
+    return phase_.compare_exchange_strong(expected, into, std::memory_order_acq_rel);
+  }
+  /// Of one that runs.
+  [[nodiscard]] bool ask(phase into) noexcept {
+    std::uint32_t expected = running;
+    if (!phase_.compare_exchange_strong(expected, into, std::memory_order_acq_rel)) return false;
+    asked_.store(1);
+    Backend::wake_all(asked_);
+    return true;
+  }
+  /// While busy.
+  void never_begins(std::exception_ptr problem) noexcept {
+    home_->leave_room();
+    home_->count_husk();
+    home_->count_given_up();
+    phase_.store(over, std::memory_order_release);
+    call_.reset();
+    this->fail(std::move(problem));
+  }
+  void drop_husk() noexcept {
+    while (phase_.load(std::memory_order_acquire) == busy) Backend::yield();
+    let_go();
+  }
+  static std::exception_ptr too_late() noexcept {
+    return std::make_exception_ptr(time_limit_exceeded(
+        "polyproc: the task ran for longer than its time limit, or had not ended at its deadline; it does not run any more"));
+  }
+
+  /// Claimed; `keep` keeps it, in the stop token of the thread, until another task has one there.
+  void execute(std::shared_ptr<crew_task> keep, member& by) noexcept {
+    std::exception_ptr problem;
+    if (details_ && details_->deadline != never && Backend::now() >= details_->deadline) {
+      member::count(by.begun);
+      phase_.store(over, std::memory_order_release);
+      call_.reset();
+      member::count(by.cancelled);
+      this->fail(too_late());
+      return;
+    }
+    auto& token = current_stop_token<Backend>();
+    auto const outer = std::exchange(token, basic_stop_token<Backend>(asked_, 1, keep));
+    by.begin(*this);
+    task_times<Backend> const times(by.home);
+    std::optional<stored_result<R>> value;
+    try {
+      if (details_ && details_->time_limit)
+        by.home.clock().watch(deadline_after<Backend>(*details_->time_limit), keep);
+      if constexpr (std::is_void_v<R>) {
+        (void)(*call_)();
+        value.emplace();
+      } else {
+        value.emplace((*call_)());
+      }
+    } catch (...) {
+      problem = std::current_exception();
+    }
+    call_.reset();
+    by.end(*this);
+    auto const how = phase_.exchange(over, std::memory_order_acq_rel);
+    token = outer;
+    times.record(by, details_.get(),
+                 how == stopping ? "cancelled" : how == late ? "time limit" : problem ? "exception" : "value");
+    member::count(how != running ? by.cancelled : problem ? by.failed : by.done);
+    if (how == stopping)
+      this->fail(std::make_exception_ptr(task_cancelled("polyproc: the task was asked to stop while it ran, and has ended")));
+    else if (how == late)
+      this->fail(too_late());
+    else if (problem)
+      this->fail(std::move(problem));
+    else
+      succeed_with(std::move(*value));
+  }
+  void succeed_with(stored_result<R>&& value) noexcept {
+    try {
+      this->succeed(std::move(value));
+    } catch (...) {
+      this->fail(std::current_exception());
+    }
+  }
+
+  home* home_;
+  std::atomic<std::uint32_t> phase_{waiting};
+  typename Backend::template atomic<std::uint32_t> asked_{0};
+  std::shared_ptr<crew_task> self_;
+  std::unique_ptr<task_details> details_;
+  std::optional<Call> call_;
+};
+
+template <backend Backend>
+void say_posted_failed(std::exception_ptr const& problem) noexcept {
+  try {
+    auto const said = describe(problem);
+    Backend::write_stderr("polyproc: a posted task let out an uncaught " + said.type + ": " + said.what +
+                          "; use submit to learn of it in the program\n");
+  } catch (...) {  // no memory to say it with
+  }
+}
+
+/// A task that nobody waits for.
+template <class Call, backend Backend>
+class posted_task final : public crew_job<Backend> {
+ public:
+  template <class... Parts>
+  explicit posted_task(crew<Backend>& of, Parts&&... parts)
+      : home_(&of), call_(std::in_place, std::forward<Parts>(parts)...) {}
+
+  void run(crew_member<Backend>& by) noexcept override {
+    std::unique_ptr<posted_task> const own(this);
+    by.home.leave_room();
+    by.count(by.begun);
+    task_times<Backend> const times(by.home);
+    try {
+      (void)call_();
+      by.count(by.done);
+      times.record(by, nullptr, "value");
+    } catch (...) {
+      by.count(by.failed);
+      times.record(by, nullptr, "exception");
+      say_posted_failed<Backend>(std::current_exception());
+    }
+  }
+  void give_up() noexcept override {
+    std::unique_ptr<posted_task> const own(this);
+    home_->leave_room();
+    home_->count_given_up();
+  }
+
+ private:
+  crew<Backend>* home_;
+  Call call_;
+};
+
+/// For targets that can only be moved: all chunks of a map call the same one.
+template <class F>
+struct shared_target {
+  std::shared_ptr<F> target;
+  template <class... Args>
+  decltype(auto) operator()(Args&&... args) const {
+    return call_anything(*target, std::forward<Args>(args)...);
+  }
+};
+
+}  // namespace detail
+
+struct thread_pool_options {
+  /// How many tasks run at once, at most 4096. 0: as many as this process may use processors.
+  std::size_t workers = 0;
+  /// Threads are called NAME-1, NAME-2, ...
+  std::string name = "threads";
+  /// How many tasks may wait to begin: submit waits for room, try_submit gives nothing. 0: as many as memory takes. The
+  /// pool's own tasks may exceed it by submit and post: they would wait for themselves.
+  std::size_t max_waiting = 0;
+  /// What each thread runs before its first task, several at once; spare threads too: {function, arguments...}. What it returns,
+  /// if anything, is the thread's state: this_worker::state<T>(). What it lets out is thrown by the constructor.
+  thread_initializer initializer = {};
+  /// The numbers of the processors that the threads may use; empty: all. std::errc::not_supported where the system has no
+  /// such thing.
+  std::vector<unsigned> affinity = {};
+  /// Record who ran what when, for write_trace: the last 100 000 tasks.
+  bool trace = false;
+  /// Record, and write that file when the pool ends (join, shutdown, the destructor); failures to do so go to stderr.
+  std::string trace_file = {};
+};
+
+/// N threads that run what is submitted, oldest first, higher priorities before lower ones. Idle ones sleep.
+///
+/// A task may wait for others of its pool, whatever their number: it runs itself what has not begun, and while it waits for
+/// anything else by a future another thread takes its place. It may submit, close, terminate and resize, too.
+///
+/// A thread cannot be ended from outside. cancel(), time limits, terminate and the destructor ask tasks to stop: those that
+/// want to end early look at this_task::stop_requested() now and then, or sleep with this_task::sleep_for.
+///
+/// Any number of threads may use it at once. The destructor gives up what has not begun (task_cancelled), asks what runs to
+/// stop, and waits for that; within one of the pool's own tasks it does not wait. In a copy that a fork left in a child it
+/// does nothing: threads are not copied.
+template <backend Backend = native_backend>
+class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, Backend> {
+  using crew = detail::crew<Backend>;
+  using face = detail::pool_face<basic_thread_pool, Backend>;
+
+ public:
+  /// What target(args...) gives; the arguments are moved into it.
+  template <class F, class... Args>
+  using result_of =
+      decltype(detail::call_anything(std::declval<std::decay_t<F>&>(), std::declval<std::decay_t<Args>>()...));
+
+  explicit basic_thread_pool(std::size_t workers = 0) : basic_thread_pool(thread_pool_options{.workers = workers}) {}
+  /// Throws std::system_error when threads cannot be made, std::invalid_argument, and what the initializer lets out.
+  explicit basic_thread_pool(thread_pool_options options)
+      : trace_file_(std::move(options.trace_file)), owner_(Backend::current_pid()) {
+    if (!options.affinity.empty()) Backend::check_affinity(options.affinity);
+    crew_ = std::make_shared<crew>(detail::crew_settings{.threads = count_of(options.workers),
+                                                         .name = std::move(options.name),
+                                                         .most_waiting = options.max_waiting,
+                                                         .affinity = std::move(options.affinity),
+                                                         .initializer = std::move(options.initializer),
+                                                         .trace = options.trace || !trace_file_.empty()});
+    crew_->start();
+  }
+  basic_thread_pool(basic_thread_pool const&) = delete;
+  basic_thread_pool& operator=(basic_thread_pool const&) = delete;
+  ~basic_thread_pool() {
+    if (owner_ != Backend::current_pid()) {
+      // A fork's copy, in the middle of whatever its threads did.
+      (void)new std::shared_ptr<crew>(std::move(crew_));
+      return;
+    }
+    if (detached_.load()) return;
+    terminate();
+    if (crew_->here() != nullptr) crew_->let_threads_go();
+  }
+
+  /// How many tasks it runs at once.
+  [[nodiscard]] std::size_t size() const noexcept { return crew_->size(); }
+  [[nodiscard]] pool_stats stats() const { return crew_->stats(); }
+
+  /// Runs target(args...) in one of the threads; returns at once. Target and arguments are kept as std::thread keeps them
+  /// (decayed copies, moved where they are given away) and handed over as rvalues. Throws std::logic_error when the pool is
+  /// closed, std::bad_alloc, and what copying them throws. With max_waiting: waits for room.
+  template <class F, class... Args>
+    requires(!detail::is_task_options<F>)
+  [[nodiscard]] auto submit(F&& target, Args&&... args) {
+    return std::move(*enqueue(never, nullptr, std::forward<F>(target), std::forward<Args>(args)...));
+  }
+  template <class F, class... Args>
+  [[nodiscard]] auto submit(task_options const& options, F&& target, Args&&... args) {
+    return std::move(*enqueue(never, &options, std::forward<F>(target), std::forward<Args>(args)...));
+  }
+  /// nullopt when there is no room; then nothing was moved from.
+  template <class F, class... Args>
+    requires(!detail::is_task_options<F>)
+  [[nodiscard]] auto try_submit(F&& target, Args&&... args) {
+    return enqueue(time_point{}, nullptr, std::forward<F>(target), std::forward<Args>(args)...);
+  }
+  template <class F, class... Args>
+  [[nodiscard]] auto try_submit(task_options const& options, F&& target, Args&&... args) {
+    return enqueue(time_point{}, &options, std::forward<F>(target), std::forward<Args>(args)...);
+  }
+  /// nullopt when there is no room for that long; then nothing was moved from.
+  template <class Rep, class Period, class F, class... Args>
+    requires(!detail::is_task_options<F>)
+  [[nodiscard]] auto submit_for(std::chrono::duration<Rep, Period> wait, F&& target, Args&&... args) {
+    return enqueue(detail::deadline_after<Backend>(wait), nullptr, std::forward<F>(target), std::forward<Args>(args)...);
+  }
+  template <class Rep, class Period, class F, class... Args>
+  [[nodiscard]] auto submit_for(std::chrono::duration<Rep, Period> wait, task_options const& options, F&& target,
+                                Args&&... args) {
+    return enqueue(detail::deadline_after<Backend>(wait), &options, std::forward<F>(target), std::forward<Args>(args)...);
+  }
+
+  /// As submit, for what nobody waits for: cheaper. An exception goes to stderr. It is asked to stop only when the pool ends.
+  template <class F, class... Args>
+    requires(!detail::is_task_options<F>)
+  void post(F&& target, Args&&... args) {
+    using call = detail::bound_call_t<F, Args...>;
+    if (!crew_->take_room(never)) refuse();
+    try {
+      auto task =
+          std::make_unique<detail::posted_task<call, Backend>>(*crew_, std::forward<F>(target), std::forward<Args>(args)...);
+      if (!crew_->push(*task)) refuse();
+      (void)task.release();
+    } catch (...) {
+      crew_->leave_room();
+      throw;
+    }
+  }
+  template <class F, class... Args>
+  void post(task_options const& options, F&& target, Args&&... args) {
+    (void)submit(options, [call = detail::bound_call_t<F, Args...>(std::in_place, std::forward<F>(target),
+                                                                   std::forward<Args>(args)...)]() mutable {
+      try {
+        (void)call();
+      } catch (...) {
+        detail::say_posted_failed<Backend>(std::current_exception());
+        throw;
+      }
+    });
+  }
+
+  /// No more tasks are accepted; those submitted are still done.
+  void close() noexcept { crew_->close(); }
+  /// Waits until everything submitted is done and the threads have ended. Throws std::logic_error before close() or
+  /// terminate(): it would wait for ever; and in one of the pool's own tasks, for the same reason.
+  void join() {
+    if (!crew_->is_closed())
+      throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to finish "
+                             "what was submitted) or terminate() first");
+    if (crew_->here() != nullptr)
+      throw std::logic_error("polyproc: a task that joins its own pool would wait for itself");
+    finish();
+  }
+  /// Closes, gives up what has not begun, asks what runs to stop, and waits for that, except in one of the pool's own tasks.
+  /// Every future that was not ready gets task_cancelled.
+  void terminate() {
+    close();
+    crew_->give_up_waiting();
+    crew_->ask_running();
+    // What was taken out of the lines at that moment has begun, and was asked, or asked itself.
+    if (crew_->here() == nullptr) finish();
+  }
+  /// Closes, and waits until everything has ended, what has not begun too unless it is to be given up. In one of the pool's
+  /// own tasks it does not wait.
+  void shutdown(bool cancel_pending = false) {
+    close();
+    if (cancel_pending) crew_->give_up_waiting();
+    if (crew_->here() == nullptr) finish();
+  }
+  /// Closes, and lets go of the threads: they do what was submitted, and end, and neither the destructor nor the program's
+  /// end waits for them. What they use must be there for that long.
+  void detach() {
+    close();
+    if (!detached_.exchange(true)) crew_->let_threads_go();
+  }
+
+  /// From now on that many tasks at once (0: as many as this process may use processors). Those that are too many end when
+  /// they are done with what they do. Throws as the constructor.
+  void resize(std::size_t workers) { crew_->resize(count_of(workers)); }
+
+  /// Writes what was recorded so far, for https://ui.perfetto.dev. Throws std::logic_error if .trace was not set,
+  /// std::system_error.
+  void write_trace(std::string const& path) const {
+    if (crew_->recorder() == nullptr)
+      throw std::logic_error("polyproc: this pool has recorded nothing; make it with .trace = true");
+    crew_->recorder()->write(path);
+  }
+
+  /// The pool's own.
+  template <class Out, class Way, class F, class In>
+  auto submit_chunk(task_options const& options, F const& target, std::vector<In>&& items) {
+    return submit(options, [target, some = std::move(items)]() mutable {
+      return detail::run_chunk<Backend, Out, Way>(target, std::move(some));
+    });
+  }
+
+ private:
+  friend face;
+
+  static std::size_t count_of(std::size_t asked) {
+    if (asked > 4096) throw std::invalid_argument("polyproc: a pool has 1 to 4096 workers (0: one per usable processor)");
+    return asked == 0 ? Backend::usable_cpus() : asked;
+  }
+  [[noreturn]] static void refuse() {
+    throw std::logic_error("polyproc: this pool is closed and accepts no more tasks; submit before close()");
+  }
+
+  template <class F>
+  static auto keep_target(F&& target) {
+    using plain = std::decay_t<F>;
+    if constexpr (std::is_copy_constructible_v<plain>) return plain(std::forward<F>(target));
+    else return detail::shared_target<plain>{std::make_shared<plain>(std::forward<F>(target))};
+  }
+
+  template <class F, class... Args>
+  auto enqueue(time_point until, task_options const* options, F&& target, Args&&... args) {
+    using result = std::decay_t<result_of<F, Args...>>;
+    using task_type = detail::crew_task<result, detail::bound_call_t<F, Args...>, Backend>;
+    std::optional<basic_future<result, Backend>> promised;
+    if (!crew_->take_room(until)) {
+      if (crew_->is_closed()) refuse();
+      return promised;
+    }
+    std::shared_ptr<task_type> task;
+    try {
+      task = std::make_shared<task_type>(*crew_, options, std::forward<F>(target), std::forward<Args>(args)...);
+      task->hold(task);
+      if (!crew_->push(*task)) {
+        task->let_go();
+        refuse();
+      }
+    } catch (...) {
+      crew_->leave_room();
+      throw;
+    }
+    if (options != nullptr && options->deadline != never) {
+      try {
+        crew_->clock().watch(options->deadline, task);
+      } catch (...) {
+        (void)task->cancel();
+        throw;
+      }
+    }
+    promised.emplace(std::move(task));
+    return promised;
+  }
+
+  void finish() noexcept {
+    if (detached_.load()) return;
+    crew_->join_threads();
+    if (trace_file_.empty() || traced_.exchange(true)) return;
+    try {
+      crew_->recorder()->write(trace_file_);
+    } catch (std::exception const& problem) {
+      try {
+        Backend::write_stderr(std::string(problem.what()) + "\n");
+      } catch (...) {  // no memory to say it with
+      }
+    }
+  }
+
+  std::shared_ptr<crew> crew_;
+  std::string trace_file_;
+  long owner_;
+  std::atomic<bool> detached_{false};
+  std::atomic<bool> traced_{false};
+};
+
+using thread_pool = basic_thread_pool<>;
 
 }  // namespace polyproc::inline v0_1

@@ -5,7 +5,13 @@
 
 #include <array>
 #include <csignal>
+#include <cstdlib>
 #include <set>
+
+#if !defined(_WIN32)
+#include <fcntl.h>
+#include <unistd.h>
+#endif
 
 namespace {
 
@@ -796,6 +802,37 @@ TEST_CASE("random bytes are random, the environment is read, processors are coun
   CHECK(!backend::environment("POLYPROC_TEST_NO_SUCH_VARIABLE").has_value());
   CHECK(backend::usable_cpus() >= 1);
   CHECK(std::string_view(backend::name).size() > 3);
+}
+
+TEST_CASE("stderr is told to be a terminal when it is one") {
+  fixture f;
+#if !defined(_WIN32)
+  int const own = ::dup(2);
+  int const terminal = ::posix_openpt(O_RDWR | O_NOCTTY);
+  REQUIRE(own >= 0);
+  REQUIRE(terminal >= 0);
+  REQUIRE(::grantpt(terminal) == 0);
+  REQUIRE(::unlockpt(terminal) == 0);
+  int const seen = ::open(::ptsname(terminal), O_RDWR | O_NOCTTY);
+  REQUIRE(seen >= 0);
+  ::dup2(seen, 2);
+  bool const there = backend::stderr_is_terminal();
+  int const nowhere = ::open("/dev/null", O_RDWR);
+  ::dup2(nowhere, 2);
+  bool const not_there = backend::stderr_is_terminal();
+  ::close(2);
+  bool const closed = backend::stderr_is_terminal();
+  ::dup2(own, 2);
+  for (int const one : {own, terminal, seen, nowhere}) ::close(one);
+  CHECK(there);
+  CHECK_FALSE(not_there);
+  CHECK_FALSE(closed);
+#else
+  polyproc::detail::win32::SetLastError(1234);
+  bool const there = backend::stderr_is_terminal();
+  CHECK(polyproc::detail::win32::GetLastError() == 1234);
+  CHECK(there == backend::stderr_is_terminal());
+#endif
 }
 
 TEST_CASE("the clock does not go back, and is one for all") {

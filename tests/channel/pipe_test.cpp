@@ -405,6 +405,28 @@ TEST_CASE_METHOD(tidy, "pipe: timed forms come back in time, and tell the deadli
   CHECK(room.send_until(1, std::chrono::system_clock::now() + 1h));
 }
 
+TEST_CASE_METHOD(tidy, "pipe: of a large value that could not be sent nothing stays") {
+  using arena = polyproc::detail::arena<polyproc::native_backend>;
+  auto const before = arena::used_bytes();
+  auto [from, to] = polyproc::pipe<std::vector<int>>(one_way);
+  std::vector<int> large(5000);
+  int sent = 0;
+  for (large[4999] = 0; to.try_send(large); large[4999] = ++sent) {
+  }
+  CHECK(sent == 1024);
+  auto const used = arena::used_bytes();
+  CHECK_FALSE(to.send_for(large, 5ms));
+  CHECK_FALSE(to.try_send(large));
+  CHECK(arena::used_bytes() == used);
+  CHECK(from.recv()->at(4999) == 0);
+  CHECK(to.try_send(large));
+  for (int i = 1; i <= 1024; ++i) REQUIRE(from.recv()->at(4999) == i);
+  CHECK(arena::used_bytes() - before < (used - before) / 20);
+  from.close();
+  CHECK(why_refused([&, &end = to] { end.send(large); }) == std::errc::broken_pipe);
+  CHECK(arena::used_bytes() - before < (used - before) / 20);
+}
+
 TEST_CASE_METHOD(tidy, "pipe: bytes travel as they are, and a message above the limit stays where it is") {
   auto [from, to] = polyproc::pipe<int>(one_way);
   std::vector<std::byte> const bytes(1000, std::byte{7});

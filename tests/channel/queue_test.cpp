@@ -1,6 +1,7 @@
 #include "process/start_methods.hpp"
 #include "support/stage.hpp"
 
+#include <list>
 #include <map>
 #include <numeric>
 
@@ -37,6 +38,47 @@ void get_and_answer(polyproc::queue<polyproc::queue<int>> mail) {
 }
 
 void wait_for_ever(polyproc::queue<int> q) { (void)q.get(); }
+
+/// A plain value of any size that says which it is, all over.
+template <std::size_t Size>
+std::array<unsigned char, Size> stamped(int number) {
+  std::array<unsigned char, Size> bytes;
+  for (std::size_t i = 0; i < Size; ++i) bytes[i] = static_cast<unsigned char>(number >> 8 * (i % 2));
+  return bytes;
+}
+/// Puts `count` of them alone and in batches of up to 40, from memory in one piece and from a list.
+template <std::size_t Size>
+void put_stamped(polyproc::queue<std::array<unsigned char, Size>> q, int count) {
+  for (int next = 0, turn = 0; next < count; ++turn) {
+    auto const many = std::min(count - next, turn % 3 == 0 ? 1 : turn * 7 % 40);
+    std::vector<std::array<unsigned char, Size>> batch;
+    for (int i = 0; i < many; ++i) batch.push_back(stamped<Size>(next++));
+    if (turn % 3 == 0) q.put(batch[0]);
+    else if (turn % 3 == 1) q.put_many(batch);
+    else q.put_many(std::list<std::array<unsigned char, Size>>(batch.begin(), batch.end()));
+  }
+}
+/// Takes them in every way, and knows their order.
+template <std::size_t Size>
+void check_stamped(polyproc::queue<std::array<unsigned char, Size>> const& q, int count) {
+  for (int next = 0, turn = 0; next < count; ++turn) {
+    auto const is_next = [&](std::array<unsigned char, Size> const& got) { return got == stamped<Size>(next++); };
+    if (turn % 128 >= 96) {
+      for (auto const& one : q.get_many(1 + static_cast<std::size_t>(turn) % 23)) REQUIRE(is_next(one));
+    } else if (turn % 128 == 95) {
+      auto const lost = q.lease();
+      REQUIRE(*lost == stamped<Size>(next));
+    } else if (turn % 128 == 94) {
+      auto held = q.lease();
+      held.ack();
+      REQUIRE(is_next(*held));
+    } else if (auto const one = q.try_get()) {
+      REQUIRE(is_next(*one));
+    } else {
+      REQUIRE(is_next(q.get()));
+    }
+  }
+}
 
 struct turn {
   polyproc::mutex lock;
@@ -114,6 +156,25 @@ void churn_large(polyproc::queue<std::string> q) {
   for (;;) {
     (void)q.put_for(text, 1ms);
     (void)q.try_get();
+  }
+}
+
+template <std::size_t Size>
+void batches_of_size() {
+  constexpr int each = 6000;
+  for (std::size_t const capacity : {3U, 100U, 1024U}) {
+    polyproc::queue<std::array<unsigned char, Size>> q(capacity);
+    auto p = polyproc::launch(put_stamped<Size>, q, each);
+    check_stamped<Size>(q, each);
+    p.join();
+    CHECK(p.exit_code() == 0);
+    CHECK(q.empty());
+    // Alone: all of it lies there before any is taken.
+    for (int round = 0; round < 20; ++round) {
+      put_stamped<Size>(q, static_cast<int>(std::min<std::size_t>(capacity, 700)));
+      CHECK(q.size() == std::min<std::size_t>(capacity, 700));
+      check_stamped<Size>(q, static_cast<int>(std::min<std::size_t>(capacity, 700)));
+    }
   }
 }
 
@@ -542,6 +603,15 @@ TEST_CASE_METHOD(tidy, "many are put and taken in their order, whatever the capa
     CHECK_THROWS_AS(q.put_many(all), polyproc::queue_closed);
     CHECK(q.get_many_for(1, 1h).empty());
   }
+}
+
+TEST_CASE_METHOD(tidy, "batches and single ones of every size are taken in their order, in every way") {
+  SECTION("1") { batches_of_size<1>(); }
+  SECTION("4") { batches_of_size<4>(); }
+  SECTION("8") { batches_of_size<8>(); }
+  SECTION("12") { batches_of_size<12>(); }
+  SECTION("300") { batches_of_size<300>(); }
+  SECTION("5000") { batches_of_size<5000>(); }
 }
 
 TEST_CASE_METHOD(tidy, "many messages of any size are taken at once, each whole") {

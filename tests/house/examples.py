@@ -105,7 +105,8 @@ def ways(book):
     elif not wine() or "WINEPREFIX" not in os.environ:
         book.skip("mingw-w64", "Wine is not here, or has no WINEPREFIX (tools/test sets one up)")
     else:
-        found.append(way("mingw", house.mingw(), [], before=[wine()], suffix=".exe"))
+        # Unoptimized, the larger ones have more sections than an object file can hold, and links take minutes.
+        found.append(way("mingw", house.mingw(), ["-O1", "-Wa,-mbig-obj"], before=[wine()], suffix=".exe"))
     return found
 
 

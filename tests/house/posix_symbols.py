@@ -23,7 +23,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 ALLOWED = set("""
 abort access atexit bcmp calloc chdir clock_gettime close closedir dup2 environ execv execve execvp exit _exit fchdir fchmod
 fcntl fflush fork fprintf fputs free fstat ftruncate fwrite getcwd getentropy getenv geteuid getpgrp getpid getppid getpriority getrlimit
-kill link lstat malloc memchr memcmp memcpy memmove memset mkfifo mmap munmap nanosleep open opendir pipe poll pread pwrite
+isatty kill link lstat malloc memchr memcmp memcpy memmove memset mkfifo mmap munmap nanosleep open opendir pipe poll pread pwrite
 puts raise read readdir realpath sched_yield setpgid shm_open shm_unlink sigaction sigaddset sigdelset sigemptyset sigfillset sigismember
 sigpending sigwait snprintf socketpair sendmsg recvmsg stat strchr strcmp strerror strlen strrchr strtol strtoll
 strtoul strtoull sysconf unlink usleep getpwuid_r getuid getgid getegid getpgid getsid setpriority

@@ -2,8 +2,9 @@
 """The model's scenarios see what they are meant to see: queues, and locks with favourites, with one line wrong each are looked
 at, and all are caught.
 
-Each mutant is the text of channel/queue_core.hpp, or of sync/biased_lock.hpp, with a few words replaced, under a name of its own; all are compiled into
-one program. A replacement whose text is not there any more is an error: adapt it.
+Each mutant is the text of channel/queue_core.hpp and channel/queue_favourite.hpp, or of sync/biased_lock.hpp, with a few
+words replaced, under a name of its own; all are compiled into one program. A replacement whose text is not there any more is
+an error: adapt it.
 """
 import os
 import re
@@ -16,6 +17,8 @@ import house
 # What such a queue does, [what is replaced, by what ...], the traffic it is looked at with, and the explorer's bounds.
 LEASES = "{.each = 2, .capacity = 2, .lease = true}"
 TWO_LEASES = "{.consumers = 2, .each = 2, .capacity = 2, .lease = true}"
+RUNS = "{.each = 5, .capacity = 3, .chunk = 128, .batches = true, .singly = true}"
+TWO_RUNS = "{.consumers = 2, .each = 6, .capacity = 3, .chunk = 128, .batches = true, .singly = true}"
 DEATHS = "{.preemptions = 1}"
 ALL_LIVE = "{.preemptions = 1, .deaths = 0}"
 MUTANTS = [
@@ -94,6 +97,21 @@ MUTANTS = [
         "        end_hold hold{head_->put_lock, until, [&] { repair_put(until); }};",
         "        end_hold hold{head_->put_lock, until, [&] {}};",
     ], "{.each = 1, .capacity = 1, .size = 2000}", DEATHS),
+    ("says that a run is there before it is", [
+        "    write(message_row<std::byte>{to + 8, static_cast<std::size_t>(n), size, step});\n",
+        "",
+        "    h.tail.store((tail + (n << 2)) ^ 2, std::memory_order_release);\n",
+        "    h.tail.store((tail + (n << 2)) ^ 2, std::memory_order_release);\n"
+        "    write(message_row<std::byte>{to + 8, static_cast<std::size_t>(n), size, step});\n",
+    ], RUNS, DEATHS),
+    ("takes the first of a run again, as the favourite", [
+        "        next += static_cast<std::uint32_t>(row.count * padded(row.size));\n",
+        "",
+    ], RUNS, DEATHS),
+    ("takes the first of a run again, with the lock", [
+        "      at_.at += static_cast<std::uint32_t>(padded(at_.size));\n",
+        "",
+    ], TWO_RUNS, DEATHS),
 ]
 
 # Locks whose favourites go wrong: [what is replaced, by what ...], how many users, how often each, and the bounds.
@@ -134,20 +152,19 @@ FAVOURITES = [
 ]
 
 
-def copy_of(text, name, head, number, changes):
+def body_of(text, head):
     begin = text.index(head)
-    end = text.index("}  // namespace polyproc::inline v0_1::detail", begin)
-    made = text[begin:end]
+    return text[begin:text.index("}  // namespace polyproc::inline v0_1::detail", begin)]
+
+
+def copy_of(text, names, number, changes):
     for old, new in zip(changes[::2], changes[1::2]):
-        if made.count(old) != 1:
-            sys.exit(f"queue_mutants.py: {made.count(old)} times in {name}, not once: {old!r}")
-        made = made.replace(old, new)
-    return re.sub(rf"\b{name}\b", f"{name}_{number}", made)
-
-
-def mutant(text, number, changes):
-    return copy_of(text, "queue_core", "template <memory_backend Backend, class Store = family_store<Backend>>\nclass queue_core {",
-                   number, changes)
+        if text.count(old) != 1:
+            sys.exit(f"queue_mutants.py: {text.count(old)} times in {names[-1]}, not once: {old!r}")
+        text = text.replace(old, new)
+    for name in names:
+        text = re.sub(rf"\b{name}\b", f"{name}_{number}", text)
+    return text
 
 
 def main():
@@ -156,11 +173,14 @@ def main():
         print("SKIPPED: no g++ here")
         return house.SKIPPED
     text = house.read(os.path.join(house.INCLUDE, "polyproc", "channel", "queue_core.hpp"))
+    favourite = house.read(os.path.join(house.INCLUDE, "polyproc", "channel", "queue_favourite.hpp"))
     lock = house.read(os.path.join(house.INCLUDE, "polyproc", "sync", "biased_lock.hpp"))
+    queue = body_of(favourite, "template <sync_backend Backend>\nstruct queue_favourite {") + \
+        body_of(text, "template <memory_backend Backend, class Store = family_store<Backend>>\nclass queue_core {")
+    lock = body_of(lock, "template <sync_backend Backend, class Waiting = waiting::adaptive>\nclass biased_lock {")
     parts = ['#include "model/favourite.hpp"', '#include "model/queue_traffic.hpp"', "namespace polyproc::inline v0_1::detail {"]
-    parts += [mutant(text, i, changes) for i, (_, changes, _, _) in enumerate(MUTANTS)]
-    parts += [copy_of(lock, "biased_lock", "template <sync_backend Backend, class Waiting = waiting::adaptive>\nclass biased_lock {",
-                      i, one[1]) for i, one in enumerate(FAVOURITES)]
+    parts += [copy_of(queue, ["queue_favourite", "queue_core"], i, one[1]) for i, one in enumerate(MUTANTS)]
+    parts += [copy_of(lock, ["biased_lock"], i, one[1]) for i, one in enumerate(FAVOURITES)]
     parts += ["}", "namespace {", "int escaped = 0;",
               "void tell(char const* what, model::result const& r) {",
               "  if (r.failure.empty()) ++escaped;",

@@ -33,6 +33,11 @@ TEST_CASE("[H33] queue: a death at every step of batches and leases") {
   holds("queue, batches", {.each = 3, .capacity = 2, .batches = true}, {.preemptions = deep ? 3 : 1});
   holds("queue, batches over chunks", {.each = 5, .capacity = 8, .chunk = 48, .batches = true},
         {.preemptions = deep ? 2 : 1});
+  holds("queue, runs", {.each = 5, .capacity = 2, .batches = true}, {.preemptions = deep ? 2 : 1});
+  holds("queue, runs taken singly", {.each = 5, .capacity = 3, .chunk = 128, .batches = true, .singly = true},
+        {.preemptions = deep ? 2 : 1});
+  holds("queue, runs for two", {.consumers = 2, .each = 6, .capacity = 3, .chunk = 128, .batches = true},
+        {.preemptions = 1, .seconds = deep ? 1e9 : 10});
   holds("queue, leases", {.each = 2, .capacity = 2, .lease = true}, {.preemptions = deep ? 2 : 1});
   holds("queue, leases, closed in the end", {.each = 2, .capacity = 2, .lease = true, .close_first = true},
         {.preemptions = 1});

@@ -48,6 +48,7 @@ struct traffic_plan {
   std::uint32_t chunk = 64; // bytes of each of the queue's own chunks: over half of it a message has a block of its own
   bool timed = false;
   bool batches = false;     // each producer puts all in one, consumers take what is there
+  bool singly = false;      // or one after the other
   bool lease = false;       // consumers lease, and the second half of their messages they give back once
   bool reserve = false;     // producers write their messages where they will be read
   bool view = false;        // consumers look at messages that have a block where they lie
@@ -90,11 +91,12 @@ struct traffic : model::scenario {
       }
       auto& mine = puts_done[static_cast<std::size_t>(who)];
       while (mine < how.each) {
-        std::size_t done = 0;
-        auto const s = q.put_many(
-            static_cast<std::size_t>(how.each - mine),
-            [&](std::size_t i) { return std::span<std::byte const>(all[static_cast<std::size_t>(mine) + i]); }, done,
-            x.deadline_in(2000ms), true);
+        auto const of = [&](std::size_t i) { return std::span<std::byte const>(all[static_cast<std::size_t>(mine) + i]); };
+        auto const left = static_cast<std::size_t>(how.each - mine);
+        auto done = q.put_as_favourite(left, how.size, [&](auto const& row) {
+          for (std::size_t i = 0; i < row.count; ++i) std::memcpy(row.at(i), of(i).data(), how.size);
+        });
+        auto const s = done != 0 ? queue_status::success : q.put_many(left, of, done, x.deadline_in(2000ms), true);
         model::require(s == queue_status::success || x.deaths() != 0 || x.was_slow(), "a put failed");
         if (s != queue_status::success) return;
         mine += static_cast<int>(done);
@@ -139,22 +141,15 @@ struct traffic : model::scenario {
         acknowledging[static_cast<std::size_t>(who)] = 0;
         continue;
       }
-      if (how.batches) {
-        int got = 0;
-        auto const s = q.get_many(
-            static_cast<std::size_t>(mine - i),
-            [&](std::span<std::byte const> bytes) {
-              polyproc::detail::message_buffer one;
-              copy_of(bytes, one);
-              batch[static_cast<std::size_t>(who)].push_back(one);
-              ++got;
-            },
-            deadline, true);
+      if (how.batches && !how.singly) {
+        model::require(how.size == 8, "batches are of messages of 8 bytes");
+        into_batch each{batch[static_cast<std::size_t>(who)]};
+        auto const s = q.template get_many<8>(static_cast<std::size_t>(mine - i), each, deadline, true);
         model::require(s == queue_status::success || x.deaths() != 0 || x.was_slow(), "a get failed");
         if (s != queue_status::success) return;
-        for (auto const& one : batch[static_cast<std::size_t>(who)]) take(one);
-        batch[static_cast<std::size_t>(who)].clear();
-        i += got - 1;
+        i += static_cast<int>(each.to.size()) - 1;
+        for (auto const& one : each.to) take(one);
+        each.to.clear();
         continue;
       }
       polyproc::detail::queue_hold seen_there;
@@ -279,6 +274,14 @@ struct traffic : model::scenario {
     m.assign(how.size, static_cast<std::byte>(who * how.each + i + 1));
     return m;
   }
+  struct into_batch {
+    std::vector<polyproc::detail::message_buffer>& to;
+    void operator()(std::span<std::byte const> bytes) { copy_of(bytes, to.emplace_back()); }
+    template <class Row>
+    void operator()(Row const& row) {
+      for (std::size_t i = 0; i < row.count; ++i) (*this)(std::span<std::byte const>(row.at(i), row.size));
+    }
+  };
   static std::byte* queue_memory() {
     alignas(64) static std::byte memory[16384];
     return memory;

@@ -195,7 +195,7 @@ TEST_CASE_METHOD(tidy, "[H15] members that do not listen are ended when the grac
 #endif
 
 TEST_CASE_METHOD(tidy, "members share what they are given") {
-  polyproc::shared<polyproc::barrier> together(std::in_place, 3);
+  polyproc::shared<polyproc::barrier> together(std::in_place, 3U);
   polyproc::queue<int> said;
   polyproc::run_group(3, meet, together, said);
   int sum = 0;

@@ -628,6 +628,25 @@ TEST_CASE_METHOD(tidy, "[H7] each thread is initialized before its first task; a
                     "not today");
 }
 
+TEST_CASE_METHOD(tidy, "each thread keeps what the initializer returned, and tasks know whose it is") {
+  struct book {
+    std::string title;
+    std::thread::id owner;
+  };
+  polyproc::thread_pool pool(polyproc::thread_pool_options{
+      .workers = 3, .initializer = {[](std::string title) { return book{std::move(title), std::this_thread::get_id()}; }, "Eggs"}});
+  for (int i = 0; i < 100; ++i) {
+    auto const number = pool.apply([] {
+      auto const& mine = polyproc::this_worker::state<book>();
+      return mine.title == "Eggs" && mine.owner == std::this_thread::get_id() ? polyproc::this_worker::number() : 0;
+    });
+    CHECK(number >= 1);
+    CHECK(number <= 3);
+  }
+  CHECK_THROWS_AS(pool.apply([] { (void)polyproc::this_worker::state<int>(); }), std::logic_error);
+  CHECK(polyproc::this_worker::number() == 0);
+}
+
 TEST_CASE_METHOD(tidy, "posted tasks run without a future, in their order, and their exceptions end nothing") {
   polyproc::thread_pool pool(1);
   std::vector<int> order;

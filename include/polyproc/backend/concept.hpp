@@ -509,6 +509,7 @@ concept backend = memory_backend<B> && stream_backend<B> && requires(typename B:
   { B::random(out) };                                                          // cryptographic; throws std::system_error
   { B::environment(text) } -> std::same_as<std::optional<std::string>>;        // UTF-8
   { B::write_stderr(std::string_view{}) } noexcept;                            // in one piece
+  { B::stderr_is_terminal() } noexcept -> std::same_as<bool>;                  // where a line can be written over
 };
 
 /// A backend that also has fork.

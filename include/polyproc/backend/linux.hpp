@@ -36,11 +36,7 @@ struct linux_backend : detail::unix_server<linux_backend>, detail::linux_fences 
   // that number later was started later.
 
   static std::uint64_t self() noexcept {
-    if (self_ == 0) {
-      watch_forks();
-      auto const tid = static_cast<std::uint64_t>(::syscall(SYS_gettid));
-      self_ = number_at(start_time("/proc/thread-self/stat"), tid);
-    }
+    if (self_ == 0) find_self();
     return self_;
   }
 
@@ -519,6 +515,12 @@ struct linux_backend : detail::unix_server<linux_backend>, detail::linux_fences 
     return found;
   }
 
+  /// Once for each thread, so not where self() is used.
+  [[gnu::noinline]] static void find_self() noexcept {
+    watch_forks();
+    auto const tid = static_cast<std::uint64_t>(::syscall(SYS_gettid));
+    self_ = number_at(start_time("/proc/thread-self/stat"), tid);
+  }
   /// The number with its ticks: those of its start, or of now.
   static std::uint64_t number_at(stat_line const& start, std::uint64_t number) noexcept {
     if (start.read) return (start.ticks << tid_bits | number) & ticks_mask;

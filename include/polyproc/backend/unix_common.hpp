@@ -491,6 +491,13 @@ struct unix_common {
     errno = saved;
   }
 
+  static bool stderr_is_terminal() noexcept {
+    int const saved = errno;
+    bool const is = ::isatty(2) == 1;
+    errno = saved;
+    return is;
+  }
+
   static void check_directory(std::string const& path) {
     struct stat info {};
     if (::stat(path.c_str(), &info) != 0) throw_errno(("stat of the directory " + path).c_str());

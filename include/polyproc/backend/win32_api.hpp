@@ -37,6 +37,7 @@ __declspec(dllimport) int __stdcall CloseHandle(handle_type);
 __declspec(dllimport) int __stdcall DuplicateHandle(handle_type, handle_type, handle_type, handle_type*, dword, int,
                                                     dword);
 __declspec(dllimport) int __stdcall SetHandleInformation(handle_type, dword, dword);
+__declspec(dllimport) int __stdcall GetConsoleMode(handle_type, dword*);
 __declspec(dllimport) dword __stdcall GetFileType(handle_type);
 __declspec(dllimport) handle_type __stdcall GetStdHandle(dword);
 

@@ -136,6 +136,13 @@ struct surroundings {
     WriteFile(GetStdHandle(std_error), text.data(), static_cast<dword>(text.size()), &put, nullptr);
     SetLastError(before);
   }
+  static bool stderr_is_terminal() noexcept {
+    dword mode = 0;
+    auto const before = GetLastError();
+    bool const is = GetConsoleMode(GetStdHandle(std_error), &mode) != 0;
+    SetLastError(before);
+    return is;
+  }
 
  private:
   static ulong_ptr affinity_mask(std::vector<unsigned> const& processors) {

@@ -35,18 +35,18 @@ class basic_pipe_writer {
 
   /// Waits for room. Throws std::system_error (broken_pipe) when the other end is closed, and, having had to wait, when its
   /// owner is dead (what is sent while there is room may still go to a dead one); std::bad_alloc.
-  void send(T const& value) { half_.check(half_.put(encoded(value), never, true), "send"); }
+  void send(T const& value) { half_.check(put(value, never, true), "send"); }
   /// False when the deadline came first: nothing was sent.
   template <class Rep, class Period>
   [[nodiscard]] bool send_for(T const& value, std::chrono::duration<Rep, Period> wait) {
-    return half_.check(half_.put(encoded(value), detail::deadline_after<Backend>(wait), true), "send_for");
+    return half_.check(put(value, detail::deadline_after<Backend>(wait), true), "send_for");
   }
   template <class Clock, class Duration>
   [[nodiscard]] bool send_until(T const& value, std::chrono::time_point<Clock, Duration> when) {
-    return half_.check(half_.put(encoded(value), detail::deadline_at<Backend>(when), true), "send_until");
+    return half_.check(put(value, detail::deadline_at<Backend>(when), true), "send_until");
   }
   /// False when there is no room now.
-  [[nodiscard]] bool try_send(T const& value) { return half_.check(half_.put(encoded(value), never, false), "try_send"); }
+  [[nodiscard]] bool try_send(T const& value) { return half_.check(put(value, never, false), "try_send"); }
 
   /// The bytes as a message of their own, for a receiver who calls recv_bytes.
   void send_bytes(std::span<std::byte const> bytes) { half_.check(half_.put_bytes(bytes, never, true), "send_bytes"); }
@@ -62,9 +62,12 @@ class basic_pipe_writer {
   explicit basic_pipe_writer(detail::pipe_half<Backend> half) noexcept : half_(std::move(half)) {}
   static constexpr std::uint64_t fingerprint() { return type_fingerprint<T>() ^ 0x70697065ULL; }
 
-  /// Encodes once; the holds of what it encoded go with the message.
-  static auto encoded(T const& value) {
-    return [&value](writer& out) { encode(out, value); };
+  queue_status put(T const& value, time_point deadline, bool wait) {
+    if constexpr (detail::lies_in_one_piece<T>) {
+      if (detail::is_large(value)) return half_.put_large(value, deadline, wait);
+    }
+    // Encodes once; the holds of what it encoded go with the message.
+    return half_.put([&value](writer& out) { encode(out, value); }, deadline, wait);
   }
 
   detail::pipe_half<Backend> half_;

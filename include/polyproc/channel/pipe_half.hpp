@@ -32,7 +32,7 @@
 
 #include <polyproc/channel/doorbell.hpp>
 #include <polyproc/channel/process_identity.hpp>
-#include <polyproc/channel/queue_core.hpp>
+#include <polyproc/channel/one_piece.hpp>
 #include <polyproc/memory/handle.hpp>
 
 #include <system_error>
@@ -103,6 +103,27 @@ class pipe_half {
     encode(out);
     auto const status = core().put(out.view(), deadline, wait, other_is_gone{this});
     if (status == queue_status::success) out.sent();
+    return status;
+  }
+  /// A value that lies in one piece.
+  template <class T>
+  queue_status put_large(T const& value, time_point deadline, bool wait) {
+    use("send");
+    using element = typename elements_of<T>::type;
+    struct reservation {
+      core_type q;
+      std::optional<room_for_elements<element>> room;
+      bool spent = false;
+      ~reservation() {
+        if (room && !spent) q.abandon(room->block);
+      }
+    } r{core(), {}};
+    auto const until = wait ? deadline : Backend::now() + holder_recheck;
+    r.room = room_for_elements<element>::reserve(r.q, value.size(), owner_, until);
+    if (!r.room) return wait ? queue_status::timeout : queue_status::full;
+    std::memcpy(r.room->elements.data(), value.data(), r.room->elements.size_bytes());
+    auto const status = r.q.put_block(r.room->block, r.room->skip, r.room->bytes(), deadline, wait, other_is_gone{this});
+    r.spent = status == queue_status::success || status == queue_status::closed;
     return status;
   }
   queue_status put_bytes(std::span<std::byte const> bytes, time_point deadline, bool wait) {

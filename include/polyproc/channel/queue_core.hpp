@@ -96,7 +96,7 @@ class queue_core {
   using slept = typename sleepers<Backend, waiting::adaptive>::slept;
 
  public:
-  static constexpr std::uint64_t layout = 3;
+  static constexpr std::uint64_t layout = 4;
   static constexpr bool waits_for_memory = Store::is_bounded;
   static constexpr std::uint64_t unbounded = std::uint64_t{1} << 60;
 
@@ -157,10 +157,11 @@ class queue_core {
   /// success, full, closed; timeout when the deadline of a waiting put came first. Throws std::bad_alloc, having changed
   /// nothing, when there is no memory for the message.
   template <class Alone = never_alone, std::size_t Extent>
-  queue_status put(std::span<std::byte const, Extent> message, time_point deadline, bool wait, Alone alone = {}) {
-    auto const quickly = [&] {
-      return put_as_favourite(1, message.size(), [&](std::size_t, std::byte* to) { copy(to, message); }) != 0;
-    };
+  [[gnu::always_inline]] queue_status put(std::span<std::byte const, Extent> message, time_point deadline, bool wait,
+                                          Alone alone = {}) {
+    auto const write = [=](message_row<std::byte> to) { copy(to.first, message); };
+    if (put_as_favourite(1, message.size(), write) != 0) return queue_status::success;
+    auto const quickly = [&] { return put_as_favourite(1, message.size(), write) != 0; };
     return put_when_room(deadline, wait, alone, quickly, [&](time_point until) {
       put_in_progress p(*this);
       if (auto const s = p.open(); s != queue_status::success) return s;
@@ -195,11 +196,12 @@ class queue_core {
   }
 
   /// As many of `count` small messages of one size as the favourite of this end can put at once: how many. None is no answer.
+  /// write(row) writes the first row.count of them.
   template <class Write>
-  std::size_t put_as_favourite(std::size_t count, std::size_t size, Write&& write) noexcept {
+  [[gnu::always_inline]] std::size_t put_as_favourite(std::size_t count, std::size_t size, Write&& write) noexcept {
     auto const did = queue_favourite<Backend>::put(*head_, [this](auto const& p) { return chunk_at(p); }, count, size, write);
     if (did.count == 0) return 0;
-    head_->getters.wake_all();
+    if (head_->getters.any_asleep()) head_->getters.wake_all();
     if (did.dismissed && closed() && seal()) wake_getters();
     return did.count;
   }
@@ -207,6 +209,7 @@ class queue_core {
   /// A block for a message of `size` bytes that is to be written where it will be read; nothing if the store's books were
   /// held by somebody until the deadline. Throws std::bad_alloc.
   [[nodiscard]] std::optional<std::uint64_t> reserve(std::size_t size, std::uint64_t me, time_point deadline) {
+    give_way(size);
     if (head_->reservations.fetch_add(1) % 32 == 31) sweep_reservations(Backend::now() + holder_recheck);
     try {
       return store_.allocate(size, reserved_mark | me, deadline);
@@ -253,23 +256,28 @@ class queue_core {
                           [&](time_point until) { return take_one(into, &large, me, until); });
   }
   /// At least one and at most `most`: each(bytes) copies each of them, in order, before they are taken. What it throws is
-  /// passed on, and nothing is taken.
-  /// With `Size`, that of most messages, each() does nothing but copy.
+  /// passed on, and nothing is taken. With `Size`, that of all messages, each(row) does it for many of them at once.
   template <std::size_t Size = 0, class Each, class Alone = never_alone>
-  queue_status get_many(std::size_t most, Each&& each, time_point deadline, bool wait, Alone alone = {}) {
-    return get_when_there(
-        deadline, wait, alone, [&] { return Size != 0 && get_as_favourite<Size>(most, each) != 0; },
-        [&](time_point until) { return take_many(most, each, until); });
+  [[gnu::always_inline]] queue_status get_many(std::size_t most, Each&& each, time_point deadline, bool wait,
+                                               Alone alone = {}) {
+    auto const quickly = [&] {
+      if constexpr (Size != 0) return get_as_favourite<Size>(most, each) != 0;
+      else return false;
+    };
+    if constexpr (Size != 0) {
+      if (get_as_favourite<Size>(most, each) != 0) return queue_status::success;
+    }
+    return get_when_there(deadline, wait, alone, quickly, [&](time_point until) { return take_many(most, each, until); });
   }
   /// At most `most` small messages of those that are there, if this end's favourite asks: how many. None is no answer. What
-  /// each(bytes) throws is passed on, and nothing is taken.
+  /// each(row) throws is passed on, and nothing is taken. With `Size` only messages of so many bytes.
   template <std::size_t Size = 0, class Each>
-  std::size_t get_as_favourite(std::size_t most, Each&& each) {
+  [[gnu::always_inline]] std::size_t get_as_favourite(std::size_t most, Each&& each) {
     auto const did =
         queue_favourite<Backend>::template get<Size>(*head_, [this](auto const& p) { return chunk_at(p); }, most, each, count_,
                                                      known_puts_);
     if (did.count == 0) return 0;
-    if (Store::is_bounded || head_->capacity != unbounded) head_->putters.wake_all();
+    if (head_->putters.any_asleep()) head_->putters.wake_all();
     return did.count;
   }
 
@@ -356,7 +364,7 @@ class queue_core {
   using header = queue_header<Backend>;
   using hold_entry = typename header::hold_entry;
   using end_hold = typename header::end_hold;
-  static_assert(sizeof(queue_position) == 24 && sizeof(header) <= head_bytes);
+  static_assert(sizeof(queue_position) == 32 && sizeof(header) <= head_bytes);
 
   /// try_ forms do not wait for what is not there, but a lock that is held for a moment is not a reason to fail.
   static time_point lock_deadline(time_point deadline, bool wait) noexcept {
@@ -384,7 +392,7 @@ class queue_core {
     if (known_puts_ != nullptr && known_puts_->load(std::memory_order_relaxed) > head_->head.load() >> 1) return false;
     return head_->head.load() >> 1 == head_->tail.load() >> 2 && head_->returned.load() == 0 && head_->unsettled.load() == 0;
   }
-  [[nodiscard]] std::byte* chunk_at(queue_position const& p) const {
+  [[nodiscard]] [[gnu::always_inline]] std::byte* chunk_at(queue_position const& p) const {
     if (p.chunk <= 2) return chunks_ + (p.chunk - 1) * head_->own_chunk;
     return store_.at(p.chunk, p.end);
   }
@@ -421,7 +429,8 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of put_lock.
   template <class Alone, class Quickly, class Locked>
-  queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status put_when_room(time_point deadline, bool wait, Alone& alone, Quickly&& quickly,
+                                               Locked&& locked) {
     pace<Backend> looking{idle_recheck};
     for (;;) {
       if (quickly()) return queue_status::success;
@@ -496,6 +505,20 @@ class queue_core {
     return !full();
   }
 
+  /// Of one who is about to take memory for a large message. Memory that was used a moment ago costs a fraction of what the
+  /// system must find and clear; so who is far ahead of those who get lets them come nearer, for no longer than the clearing
+  /// would take. If nothing was taken in that time, nobody waits again before something is.
+  void give_way(std::size_t size) noexcept {
+    if constexpr (lingering<Backend> == 0) return;
+    constexpr std::uint64_t ahead = 8;
+    auto const there = waiting();
+    auto const taken = head_->head.load();
+    if (there < ahead || head_->idle_at.load(std::memory_order_relaxed) == taken) return;
+    auto const until = Backend::now() + std::chrono::nanoseconds(std::min<std::size_t>(size, 1 << 22) / 4);
+    while (waiting() > there - 2 && Backend::now() < until) Backend::yield();
+    if (head_->head.load() == taken) head_->idle_at.store(taken, std::memory_order_relaxed);
+  }
+
   /// One put, or several in one, of the holder of put_lock.
   class put_in_progress {
    public:
@@ -521,7 +544,7 @@ class queue_core {
 
     /// False: somebody held the store's books until the deadline.
     bool write(std::span<std::byte const> message, time_point until) {
-      auto const need = 8 + padded(message.size());
+      auto const need = record_bytes(message.size());
       if (!fits(need)) {
         auto const next = next_place();
         if (need > next.end / 2) return write_apart(message, until);
@@ -634,7 +657,9 @@ class queue_core {
 
   auto copying(message_buffer& into) {
     return [this, &into] {
-      return get_as_favourite(1, [&](std::span<std::byte const> bytes) { copy(into.resize(bytes.size()), bytes); }) != 0;
+      return get_as_favourite(1, [&](message_row<std::byte const> row) {
+               copy(into.resize(row.size), std::span<std::byte const>(row.first, row.size));
+             }) != 0;
     };
   }
   slept sleep_until_any(time_point deadline, pace<Backend>& looking) {
@@ -643,7 +668,8 @@ class queue_core {
 
   /// quickly(): whether it could be done at once by the favourite; locked(until): by the holder of get_lock.
   template <class Alone, class Quickly, class Locked>
-  queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly, Locked&& locked) {
+  [[gnu::noinline]] queue_status get_when_there(time_point deadline, bool wait, Alone& alone, Quickly&& quickly,
+                                                Locked&& locked) {
     pace<Backend> looking{first_look};
     for (unsigned round = 0;; ++round) {
       if (quickly()) return queue_status::success;
@@ -713,6 +739,7 @@ class queue_core {
     [[nodiscard]] std::uint64_t number() const noexcept { return (head_ >> 1) + taken_ + 1; }
 
     found read() {
+      if (at_.left != 0) return read_of_run();
       found f;
       auto const* from = q_.chunk_at(at_) + at_.at;
       auto word = word_at(from, 0);
@@ -722,10 +749,16 @@ class queue_core {
         from = q_.chunk_at(at_);
         word = word_at(from, 0);
       }
+      if ((word & 3) == run) {
+        at_.at += 8;
+        at_.left = static_cast<std::uint32_t>(word >> 32);
+        at_.size = static_cast<std::uint32_t>(word) >> 2;
+        return read_of_run();
+      }
       auto const size = word >> 2;
       if ((word & 3) == in_place) {
         f.bytes = {from + 8, size};
-        at_.at += static_cast<std::uint32_t>(8 + padded(size));
+        at_.at += static_cast<std::uint32_t>(record_bytes(size));
       } else {
         f.block = word_at(from, 1);
         f.skip = word_at(from, 2);
@@ -768,6 +801,14 @@ class queue_core {
     [[nodiscard]] std::uint64_t taken() const noexcept { return taken_; }
 
    private:
+    found read_of_run() noexcept {
+      found f;
+      f.bytes = {q_.chunk_at(at_) + at_.at, at_.size};
+      at_.at += static_cast<std::uint32_t>(padded(at_.size));
+      --at_.left;
+      return f;
+    }
+
     struct {
       std::array<std::uint64_t, 16> all;
       std::size_t count = 0;

@@ -1,8 +1,7 @@
 /// What every queue offers to those who put and to those who get.
 #pragma once
 
-#include <polyproc/channel/queue_core.hpp>
-#include <polyproc/wire/codec.hpp>
+#include <polyproc/channel/one_piece.hpp>
 #include <polyproc/wire/error.hpp>
 
 #include <exception>
@@ -12,39 +11,17 @@
 namespace polyproc::inline v0_1 {
 namespace detail {
 
-inline void raise(queue_status status) {
+[[noreturn]] inline void raise_failure(queue_status status) {
   switch (status) {
-    case queue_status::success: return;
     case queue_status::empty: throw queue_empty();
     case queue_status::full: throw queue_full();
     case queue_status::closed: throw queue_closed();
-    case queue_status::timeout: throw timeout_error();
+    default: throw timeout_error();
   }
 }
-
-/// Values whose encoding is a count and then the elements as they lie in memory.
-template <class T>
-struct elements_of {};
-template <>
-struct elements_of<std::string> {
-  using type = char;
-};
-template <class E>
-  requires(copied_whole<E> && alignof(E) <= 64)
-struct elements_of<std::vector<E>> {
-  using type = E;
-};
-template <class T>
-concept lies_in_one_piece = std::endian::native == std::endian::little && requires { typename elements_of<T>::type; };
-
-inline std::size_t count_bytes(std::uint64_t n) noexcept {
-  std::size_t bytes = 1;
-  for (; n >= 0x80; n >>= 7) ++bytes;
-  return bytes;
+[[gnu::always_inline]] inline void raise(queue_status status) {
+  if (status != queue_status::success) raise_failure(status);
 }
-
-/// From this size on (in bytes) a message is not copied more often than must be.
-inline constexpr std::size_t large_message = 16384;
 
 template <class Queue, class T, backend Backend>
 class puts_into_queue;
@@ -56,25 +33,23 @@ template <class E, class Queue>
 class queue_reservation {
  public:
   queue_reservation(queue_reservation&& other) noexcept
-      : queue_(std::exchange(other.queue_, nullptr)), block_(other.block_), skip_(other.skip_), elements_(other.elements_) {}
+      : queue_(std::exchange(other.queue_, nullptr)), room_(other.room_) {}
   queue_reservation& operator=(queue_reservation other) noexcept {
     std::swap(queue_, other.queue_);
-    std::swap(block_, other.block_);
-    std::swap(skip_, other.skip_);
-    std::swap(elements_, other.elements_);
+    std::swap(room_, other.room_);
     return *this;
   }
   /// What was not committed is given up.
   ~queue_reservation() {
-    if (queue_ != nullptr) queue_->core().abandon(block_);
+    if (queue_ != nullptr) queue_->core().abandon(room_.block);
   }
 
   /// Where the message's elements go; what is not written to is arbitrary. Aligned to 64 bytes.
-  [[nodiscard]] std::span<E> elements() const noexcept { return elements_; }
-  [[nodiscard]] E* data() const noexcept { return elements_.data(); }
-  [[nodiscard]] std::size_t size() const noexcept { return elements_.size(); }
-  [[nodiscard]] E* begin() const noexcept { return elements_.data(); }
-  [[nodiscard]] E* end() const noexcept { return elements_.data() + elements_.size(); }
+  [[nodiscard]] std::span<E> elements() const noexcept { return room_.elements; }
+  [[nodiscard]] E* data() const noexcept { return elements().data(); }
+  [[nodiscard]] std::size_t size() const noexcept { return elements().size(); }
+  [[nodiscard]] E* begin() const noexcept { return data(); }
+  [[nodiscard]] E* end() const noexcept { return data() + size(); }
 
   /// Puts it; waits for room. Throws queue_closed; the reservation is spent then.
   void commit() && { raise(put(never, true)); }
@@ -93,20 +68,17 @@ class queue_reservation {
   friend Queue;
   template <class, class, backend>
   friend class puts_into_queue;
-  queue_reservation(Queue const& queue, std::uint64_t block, std::size_t skip, std::span<E> elements) noexcept
-      : queue_(&queue), block_(block), skip_(skip), elements_(elements) {}
+  queue_reservation(Queue const& queue, room_for_elements<E> const& room) noexcept : queue_(&queue), room_(room) {}
   queue_status put(time_point deadline, bool wait) {
     if (queue_ == nullptr)
       throw std::logic_error("polyproc: commit of a reservation that was committed before, or moved from; reserve anew");
-    auto const status = queue_->core().put_block(block_, skip_, elements_.size_bytes() + 64 - skip_, deadline, wait);
+    auto const status = queue_->core().put_block(room_.block, room_.skip, room_.bytes(), deadline, wait);
     if (status == queue_status::success || status == queue_status::closed) queue_ = nullptr;
     return status;
   }
 
   Queue const* queue_;
-  std::uint64_t block_;
-  std::size_t skip_;
-  std::span<E> elements_;
+  room_for_elements<E> room_;
 };
 
 /// A message that is read where it lies.
@@ -282,6 +254,10 @@ class puts_into_queue {
   template <std::ranges::input_range Range>
     requires std::convertible_to<std::ranges::range_reference_t<Range>, T const&>
   void put_many(Range&& values) const {
+    if constexpr (copied_whole<T> && lies_in_a_row<Range>) {
+      put_row(std::span<T const>(std::ranges::data(values), std::ranges::size(values)));
+      return;
+    }
     if constexpr (copied_whole<T> && sizeof(T) <= 256) {
       // Its own encoding; copied, since what a range gives need not stay where it is.
       std::array<std::byte, lot * sizeof(T)> copies;
@@ -327,6 +303,24 @@ class puts_into_queue {
   }
 
   static constexpr std::size_t lot = 64;
+  template <class Range>
+  static constexpr bool lies_in_a_row = std::ranges::contiguous_range<Range> && std::ranges::sized_range<Range> &&
+                                        std::same_as<std::ranges::range_value_t<Range>, T>;
+
+  /// Values that are their own encoding, and stay where they are.
+  void put_row(std::span<T const> values) const {
+    while (!values.empty()) {
+      auto const* const first = values.data();
+      auto done = put_core().put_as_favourite(values.size(), sizeof(T), [first](message_row<std::byte> to) {
+        if (to.is_dense()) std::memcpy(to.first, first, to.count * sizeof(T));
+        else for (std::size_t i = 0; i < to.count; ++i) std::memcpy(to.at(i), first + i, sizeof(T));
+      });
+      if (done == 0)
+        raise(put_core().put_many(
+            values.size(), [&](std::size_t i) { return std::as_bytes(values.subspan(i, 1)); }, done, never, true));
+      values = values.subspan(done);
+    }
+  }
 
   /// fill(i, value) makes the bytes of the i-th of a lot, view(i) tells them, sent(i) is called when they were put.
   template <class Range, class Fill, class View, class Sent>
@@ -347,8 +341,8 @@ class puts_into_queue {
       for (std::size_t at = 0; at < ready;) {
         std::size_t done = 0;
         if constexpr (copied_whole<T>) {
-          done = put_core().put_as_favourite(ready - at, sizeof(T), [&](std::size_t i, std::byte* to) {
-            std::memcpy(to, view(at + i).data(), sizeof(T));
+          done = put_core().put_as_favourite(ready - at, sizeof(T), [&](message_row<std::byte> to) {
+            for (std::size_t i = 0; i < to.count; ++i) std::memcpy(to.at(i), view(at + i).data(), sizeof(T));
           });
           at += done;
           if (done != 0) continue;
@@ -361,27 +355,18 @@ class puts_into_queue {
     }
   }
 
-  /// The elements lie on a boundary of 64 bytes, right behind their count.
   template <class E>
   [[nodiscard]] std::optional<queue_reservation<E, Queue>> make_room(std::size_t count, time_point deadline) const {
-    if (count > (std::numeric_limits<std::size_t>::max() - 64) / sizeof(E)) throw std::bad_alloc();
-    auto const bytes = 64 + count * sizeof(E);
     auto core = put_core();
-    auto const block = core.reserve(bytes, queue().me(), deadline);
-    if (!block) return std::nullopt;
-    auto* const memory = core.at(*block, bytes);
-    auto const skip = 64 - count_bytes(count);
-    writer head;
-    head.count(count);
-    std::memcpy(memory + skip, head.view().data(), head.view().size());
-    return queue_reservation<E, Queue>(queue(), *block, skip,
-                                       std::span<E>(reinterpret_cast<E*>(memory + 64), count));
+    auto const room = room_for_elements<E>::reserve(core, count, queue().me(), deadline);
+    if (!room) return std::nullopt;
+    return queue_reservation<E, Queue>(queue(), *room);
   }
 
   queue_status put_value(T const& value, time_point deadline, bool wait) const {
     if constexpr (lies_in_one_piece<T>) {
       using element = typename elements_of<T>::type;
-      if (value.size() >= large_message / sizeof(element)) {
+      if (is_large(value)) {
         try {
           auto room = make_room<element>(value.size(), wait ? deadline : Backend::now() + holder_recheck);
           if (!room) return wait ? queue_status::timeout : queue_status::full;
@@ -536,29 +521,35 @@ class gets_from_queue {
 
   [[nodiscard]] Queue const& queue() const noexcept { return static_cast<Queue const&>(*this); }
 
-  /// Plain values, as they lie in memory; `wrong`: one of another size was among them.
-  template <class Take>
-  static auto plain(bool& wrong, Take&& take) {
-    return [&wrong, &take](std::span<std::byte const> message) {
-      T value{};
-      if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&value), message.data(), sizeof(T));
+  /// Plain values, as they lie in memory, behind those that are in `to` already; `wrong`: one of another size was among them.
+  struct plain {
+    std::vector<T>& to;
+    bool wrong = false;
+    void operator()(std::span<std::byte const> message) {
+      to.emplace_back();
+      if (message.size() == sizeof(T)) std::memcpy(static_cast<void*>(&to.back()), message.data(), sizeof(T));
       else wrong = true;
-      take(value);
-    };
-  }
-  static void check_sizes(bool wrong) {
-    if (wrong) throw decode_error("a message has another size than the type of its queue", 0);
-  }
+    }
+    void operator()(message_row<std::byte const> row) {
+      if (row.is_dense() && alignof(T) <= 8) {
+        auto const* const values = reinterpret_cast<T const*>(row.first);
+        to.insert(to.end(), values, values + row.count);
+        return;
+      }
+      auto const before = to.size();
+      to.resize(before + row.count);
+      for (std::size_t i = 0; i < row.count; ++i)
+        std::memcpy(static_cast<void*>(to.data() + before + i), row.at(i), sizeof(T));
+    }
+  };
 
   T take(time_point deadline, bool wait) const {
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
-      bool wrong = false;
       T got{};
-      auto const keep = [&](T const& value) { got = value; };
-      if (queue().core().template get_as_favourite<sizeof(T)>(1, plain(wrong, keep)) != 0) {
-        check_sizes(wrong);
-        return got;
-      }
+      auto const keep = [&](message_row<std::byte const> row) {
+        std::memcpy(static_cast<void*>(&got), row.first, sizeof(T));
+      };
+      if (queue().core().template get_as_favourite<sizeof(T)>(1, keep) != 0) return got;
     }
     message_buffer message;
     large_one large{queue(), {}};
@@ -601,11 +592,10 @@ class gets_from_queue {
     std::vector<T> all;
     if (most == 0) return all;
     if constexpr (copied_whole<T> && std::default_initializable<T>) {
-      bool wrong = false;
       all.reserve(std::min<std::size_t>(most, 64));
-      auto const keep = [&](T const& value) { all.push_back(value); };
-      why = queue().core().template get_many<sizeof(T)>(most, plain(wrong, keep), deadline, wait, queue().asker());
-      check_sizes(wrong);
+      plain into{all};
+      why = queue().core().template get_many<sizeof(T)>(most, into, deadline, wait, queue().asker());
+      if (into.wrong) throw decode_error("a message has another size than the type of its queue", 0);
       return all;
     }
     for (;;) {

@@ -31,17 +31,18 @@ struct alignas(64) queue_header {
 
   // The producers'.
   alignas(64) end_lock put_lock;
+  alignas(64) queue_position tail_at[2];
   alignas(64) std::uint64_t seen_taken;  // what head was known to be
-  queue_position tail_at[2];
-  alignas(64) std::uint64_t own_serial[2];
+  std::uint64_t own_serial[2];
   atomic<std::uint32_t> reservations;
+  atomic<std::uint64_t> idle_at;         // what head was when somebody waited in vain for it to move
   alignas(64) atomic<std::uint64_t> tail;
 
   // The consumers'.
   alignas(64) end_lock get_lock;
+  alignas(64) queue_position head_at[2];
   alignas(64) std::uint64_t seen_put;
-  queue_position head_at[2];
-  alignas(64) atomic<std::uint64_t> hold_table;  // a block; 0: none yet
+  atomic<std::uint64_t> hold_table;      // a block; 0: none yet
   typename time_point::rep holds_seen;   // when holders were last asked after
   alignas(64) atomic<std::uint64_t> head;
   atomic<std::uint64_t> head_serial;
@@ -60,5 +61,18 @@ struct alignas(64) queue_header {
 };
 
 inline constexpr std::uint64_t padded(std::uint64_t size) noexcept { return (size + 7) / 8 * 8; }
+/// Of a message in place.
+inline constexpr std::uint64_t record_bytes(std::uint64_t size) noexcept { return 8 + padded(size); }
+
+/// Messages of `size` bytes each at regular distances.
+template <class Byte>
+struct message_row {
+  Byte* first;
+  std::size_t count;
+  std::size_t size;
+  std::size_t step;
+  [[nodiscard]] bool is_dense() const noexcept { return step == size; }
+  [[nodiscard]] Byte* at(std::size_t i) const noexcept { return first + i * step; }
+};
 
 }  // namespace polyproc::inline v0_1::detail

@@ -44,18 +44,22 @@ class message_buffer {
 
 /// Messages lie one behind the other in chunks. A record is a word, `size << 2 | kind`, and what the kind says:
 ///   in_place   the message itself, padded to whole words
+///   run        several messages of that size one behind the other, each padded to whole words; `count << 32` says how many
 ///   elsewhere  two words: the block it lies in, and how many bytes into it
 ///   jump       one word: the chunk in which the next record lies; the size is that chunk's
-enum record_kind : std::uint64_t { in_place, elsewhere, jump };
+enum record_kind : std::uint64_t { in_place, elsewhere, jump, run };
 inline constexpr std::size_t jump_bytes = 16;
 inline constexpr std::size_t elsewhere_bytes = 24;
 
 /// A place in the chain of chunks. Every chunk has room for a jump behind its last record.
 struct queue_position {
-  std::uint64_t chunk;   // 1, 2: one of the queue's own two; else a block of the store
-  std::uint64_t serial;  // of the chunk: the first is 1
-  std::uint32_t at;
-  std::uint32_t end;
+  std::uint64_t chunk = 0;   // 1, 2: one of the queue's own two; else a block of the store
+  std::uint64_t serial = 0;  // of the chunk: the first is 1
+  std::uint32_t at = 0;
+  std::uint32_t end = 0;
+  // The consumers' may be in the middle of a run: so many messages are left of it, of so many bytes each, the first at `at`.
+  std::uint32_t left = 0;
+  std::uint32_t size = 0;
 };
 
 /// What the number in the tag of a queue's blocks means: a message's number (from 1), or a chunk's serial, or the identity

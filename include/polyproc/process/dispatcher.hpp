@@ -5,8 +5,9 @@
 /// callbacks, but never that a future gets its outcome. There is each of the two while it has something to do and shortly
 /// after, so that a burst of callbacks does not become a burst of threads; then there is none.
 ///
-/// A callback may wait for what another callback is to bring about. While one waits for a future, the next ones run on a thread
-/// that takes its place: the one who waits gives the role of the caller away (`caller_` is a number that says who has it).
+/// A callback may wait for what another callback is to bring about. While one waits for a future, the next ones run on a
+/// thread that takes its place: the one who waits gives the role of the caller away (`caller_` is a number that says who has
+/// it).
 #pragma once
 
 #include <polyproc/process/child.hpp>
@@ -97,8 +98,8 @@ class dispatcher {
     }
   }
 
-  /// Until all that was posted has run and the threads are gone. Children that still run are not waited for, nor are, for long,
-  /// callbacks that wait for something themselves. From a callback: does nothing.
+  /// Until all that was posted has run and the threads are gone. Children that still run are not waited for, nor are, for
+  /// long, callbacks that wait for something themselves. From a callback: does nothing.
   void finish() noexcept { finish(false); }
 
   /// For tests: how many threads it has made.

@@ -34,6 +34,16 @@ namespace polyproc::inline v0_1::detail {
 template <class Backend>
 inline constexpr std::uint32_t favourite_after = 32;
 
+/// Where a favourite in this process was dismissed by another process, and then another thread of this one has the lock, it
+/// is the other process that orders the two: the thread sanitizer, which looks at one process, is told what it cannot see.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool is_thread_sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool is_thread_sanitized = __has_feature(thread_sanitizer);
+#else
+inline constexpr bool is_thread_sanitized = false;
+#endif
+
 template <sync_backend Backend, class Waiting = waiting::adaptive>
 class biased_lock {
   template <class T>
@@ -54,7 +64,7 @@ class biased_lock {
     }
     favoured(favoured const&) = delete;
     favoured& operator=(favoured const&) = delete;
-    ~favoured() {
+    [[gnu::always_inline]] ~favoured() {
       if (lock_ != nullptr) leave();
     }
     explicit operator bool() const noexcept { return lock_ != nullptr; }
@@ -79,6 +89,9 @@ class biased_lock {
   lock_outcome lock_until(time_point deadline) noexcept {
     auto const outcome = lock_.lock_until(deadline);
     if (outcome == lock_outcome::not_locked || outcome == lock_outcome::already_mine) return outcome;
+    if constexpr (is_thread_sanitized) {
+      for (auto const& s : seats_) (void)s.busy.load(std::memory_order_acquire);
+    }
     auto const current = current_.load(std::memory_order_relaxed);
     if (current == 0) return outcome;
     auto& its = seats_[current - 1];
@@ -154,7 +167,7 @@ class biased_lock {
   };
 
   /// The one who was dismissed has left.
-  void tell() noexcept {
+  [[gnu::noinline]] void tell() noexcept {
     left_.fetch_add(1);
     if constexpr (Waiting::parks) Backend::wake_all(left_);
   }

@@ -171,8 +171,10 @@ class pace {
 template <sync_backend Backend, class Waiting = waiting::block>
 class sleepers {
  public:
+  /// Whether wake_all would wake anybody.
+  [[nodiscard]] bool any_asleep() const noexcept { return asleep_.load() != 0; }
   void wake_all() noexcept {
-    if (asleep_.load() == 0) return;
+    if (!any_asleep()) return;
     asleep_.store(0);
     turn_.fetch_add(1);
     if constexpr (Waiting::parks) Backend::wake_all(turn_);

@@ -2,8 +2,9 @@
 ///
 ///   state of an answer:  none --(child)--> value | exception        one store, by which the bytes are published
 ///
-/// The child writes, once; the process that started it reads after the child's end. A death before the store leaves `none`, and
-/// what was written until then is gone with the block, which is the owner of the piece of the arena that holds a long answer.
+/// The child writes, once; the process that started it reads after the child's end. A death before the store leaves `none`,
+/// and what was written until then is gone with the block, which is the owner of the piece of the arena that holds a long
+/// answer.
 #pragma once
 
 #include <polyproc/memory/handle.hpp>
@@ -17,8 +18,8 @@ class answer_slot {
  public:
   answer_slot() : block_(attachment<Backend>::create(sizeof(contents), fingerprint(), layout)) {}
 
-  /// Runs run(writer) and lays down what it has written, or what it let out. Throws std::bad_alloc when there is no room even for
-  /// the news that there is none.
+  /// Runs run(writer) and lays down what it has written, or what it let out. Throws std::bad_alloc when there is no room even
+  /// for the news that there is none.
   template <class Run>
   void fill(Run&& run) const {
     auto how = value;
@@ -42,8 +43,8 @@ class answer_slot {
     if (how == value) result.sent();
   }
 
-  /// After the child's end. False: it has left no answer. read(reader) is called when that is a value; else throws what it says,
-  /// or what reading throws.
+  /// After the child's end. False: it has left no answer. read(reader) is called when that is a value; else throws what it
+  /// says, or what reading throws.
   template <class Read>
   [[nodiscard]] bool take(Read&& read) const {
     auto& c = at();

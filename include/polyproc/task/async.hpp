@@ -68,13 +68,14 @@ class answered_outcome final : public outcome<T, Backend> {
 
 }  // namespace detail
 
-/// target(args...) in a process of its own: what may be said here is what may be said of a process (see process), and the future
-/// gets what the target returns, of any size, or its exception; worker_lost{pid, exit code} if the process ends without either.
-/// cancel() ends it at whatever instruction it is, with all that it has started, and the outcome is task_cancelled when it is gone.
+/// target(args...) in a process of its own: what may be said here is what may be said of a process (see process), and the
+/// future gets what the target returns, of any size, or its exception; worker_lost{pid, exit code} if the process ends
+/// without either. cancel() ends it at whatever instruction it is, with all that it has started, and the outcome is
+/// task_cancelled when it is gone.
 ///
-/// The process is a daemon, because nobody could take the answer when this process has ended; it may start processes of its own.
-/// It lives on when the future is dropped, and is waited for by nobody. Of the options all but .daemon count. Throws what
-/// process::start throws.
+/// The process is a daemon, because nobody could take the answer when this process has ended; it may start processes of its
+/// own. It lives on when the future is dropped, and is waited for by nobody. Of the options all but .daemon count. Throws
+/// what process::start throws.
 template <class F, class... Args>
 [[nodiscard]] auto async(process_options options, F&& target, Args&&... args) {
   using result = std::decay_t<call_result_t<F, Args...>>;

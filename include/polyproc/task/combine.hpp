@@ -1,8 +1,8 @@
 /// Several futures at once: all of them, any of them, one after the other as they complete.
 ///
 /// A future here is a future<T> or a shared_future<T>, whatever completes it. Those that are combined into one (when_all,
-/// when_any) are taken over: a future<T> is empty afterwards, also if it was not given by std::move. Those that are only waited for
-/// (wait, as_completed) stay as they are. There is no limit to their number; who waits sleeps.
+/// when_any) are taken over: a future<T> is empty afterwards, also if it was not given by std::move. Those that are only
+/// waited for (wait, as_completed) stay as they are. There is no limit to their number; who waits sleeps.
 #pragma once
 
 #include <polyproc/channel/wait_any.hpp>
@@ -60,8 +60,8 @@ struct combined_part {
   [[nodiscard]] kept take() const {
     if constexpr (traits::shared) {
       static_assert(std::is_copy_constructible_v<kept>,
-                    "polyproc: the value of a shared_future is copied into the combined result, and this type cannot be copied; "
-                    "combine futures that are not shared");
+                    "polyproc: the value of a shared_future is copied into the combined result, and this type cannot be "
+                    "copied; combine futures that are not shared");
       return of->look();
     } else {
       return of->take();

@@ -16,6 +16,7 @@
 #include <polyproc/process/child.hpp>
 #include <polyproc/task/executor.hpp>
 #include <polyproc/task/trace.hpp>
+#include <polyproc/task/worker_state.hpp>
 
 #include <algorithm>
 #include <map>
@@ -265,7 +266,7 @@ struct crew_settings {
   std::string name;
   std::size_t most_waiting = 0;
   std::vector<unsigned> affinity;
-  std::optional<callback<>> initializer;
+  thread_initializer initializer;
   bool trace = false;
 };
 
@@ -395,6 +396,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     }
     room_.wake_all();
     wake_everybody();
+    if (has_work()) call_for_work();
   }
   /// What has not begun never does.
   void give_up_waiting() noexcept {
@@ -552,6 +554,12 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     for (auto* each = members_.load(); each != nullptr; each = each->following)
       if (each->can_be_stolen_from()) return true;
     return false;
+  }
+
+  /// For good, when it is closed. While somebody moves jobs from one place to another they may be in neither.
+  [[nodiscard]] bool nothing_is_left() noexcept {
+    std::scoped_lock hold{queue_lock_};
+    return !has_work();
   }
 
   /// With queue_lock_ held: what came in, the latest first, joins the lines.
@@ -728,7 +736,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
         sweep_if_needed();
         continue;
       }
-      if (is_closed() && !has_work()) {
+      if (is_closed() && nothing_is_left()) {
         stop_looking(looks);
         break;
       }
@@ -805,7 +813,8 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     try {
       if (recorder_) recorder_->name_worker(pid_, me.number, called);
       if (!settings_.affinity.empty()) Backend::set_thread_affinity(settings_.affinity);
-      if (settings_.initializer) (*settings_.initializer)();
+      this_threads_worker().number = me.number;
+      if (settings_.initializer) settings_.initializer.run();
     } catch (...) {
       good = false;
       std::scoped_lock hold{lock_};
@@ -821,6 +830,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     current_stop_token<Backend>() = basic_stop_token<Backend>(all_asked_, 1, this->shared_from_this());
     serve(me);
     current_stop_token<Backend>() = {};
+    this_threads_worker() = {};
     blocking_observer::of_this_thread() = nullptr;
     member::of_this_thread() = nullptr;
   }

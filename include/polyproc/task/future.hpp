@@ -51,8 +51,12 @@ class future_face {
 
   /// Whether there is an outcome to ask for.
   [[nodiscard]] bool valid() const noexcept { return from_ != nullptr; }
-  /// Whether get would return at once.
-  [[nodiscard]] bool ready() const { return need().ready(); }
+  /// Whether get would return at once. May collect what others have done, and waits for nothing.
+  [[nodiscard]] bool ready() const {
+    auto& of = need();
+    if (!of.ready()) of.glance();
+    return of.ready();
+  }
 
   /// May let this thread do what it waits for, or collect what others have done.
   void wait() const { (void)need().wait(never); }
@@ -72,16 +76,16 @@ class future_face {
     return from_->problem();
   }
 
-  /// Has it not run, or stops it: true if its outcome will be task_cancelled, at once when it had not begun, else as soon as it
-  /// is really gone (see the pools). False if it has its outcome, or comes from something that cannot be stopped.
+  /// Has it not run, or stops it: true if its outcome will be task_cancelled, at once when it had not begun, else as soon as
+  /// it is really gone (see the pools). False if it has its outcome, or comes from something that cannot be stopped.
   bool cancel() const {
     if (need().ready()) return false;
     return from_->cancel();
   }
 
-  /// Calls `call(done)` once it has its outcome, on a thread of the library's though nobody waits; at once, in this thread, when
-  /// it has it already. `done` is a shared_future of it (of a type that can only be moved: something with exception() alone).
-  /// Any number of calls, in their order; what one lets out goes to stderr and does not keep the others from running.
+  /// Calls `call(done)` once it has its outcome, on a thread of the library's though nobody waits; at once, in this thread,
+  /// when it has it already. `done` is a shared_future of it (of a type that can only be moved: something with exception()
+  /// alone). Any number of calls, in their order; what one lets out goes to stderr and does not keep the others from running.
   template <class Call>
   void on_done(Call&& call) const {
     struct todo final : outcome_base<Backend>::pending_call {
@@ -102,7 +106,8 @@ class future_face {
       }
     };
     need().is_looked_at();
-    std::unique_ptr<typename outcome_base<Backend>::pending_call> made = std::make_unique<todo>(from_, std::forward<Call>(call));
+    std::unique_ptr<typename outcome_base<Backend>::pending_call> made =
+        std::make_unique<todo>(from_, std::forward<Call>(call));
     if (!from_->add(made)) made->run();
   }
 
@@ -160,8 +165,8 @@ struct future_access {
 template <class T, backend Backend>
 class promised_outcome : public outcome<T, Backend> {
  public:
-  [[nodiscard]] bool claim() noexcept { return !claimed_.exchange(true, std::memory_order_acq_rel); }
-  [[nodiscard]] bool cancelled() const noexcept { return cancelled_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool claim() noexcept { return move_on(completed); }
+  [[nodiscard]] bool cancelled() const noexcept { return fate_.load(std::memory_order_acquire) == was_cancelled; }
 
   /// Called once when it is cancelled; at once if it was. What was depended on is to be cancelled too, for example.
   void on_cancel(callback<> call) {
@@ -177,12 +182,11 @@ class promised_outcome : public outcome<T, Backend> {
   }
 
   bool cancel() override {
-    if (!claim()) return false;
+    if (!move_on(was_cancelled)) return false;
     callback<> call;
     bool has_call = false;
     {
       std::scoped_lock hold{lock_};
-      cancelled_.store(true, std::memory_order_release);
       has_call = on_cancel_.has_value();
       if (has_call) call = std::move(*std::exchange(on_cancel_, std::nullopt));
     }
@@ -197,8 +201,13 @@ class promised_outcome : public outcome<T, Backend> {
   }
 
  private:
-  std::atomic<bool> claimed_{false};
-  std::atomic<bool> cancelled_{false};
+  // One word, so that whoever cannot complete it any more knows why.
+  enum : std::uint8_t { open, completed, was_cancelled };
+  [[nodiscard]] bool move_on(std::uint8_t to) noexcept {
+    std::uint8_t seen = open;
+    return fate_.compare_exchange_strong(seen, to, std::memory_order_acq_rel);
+  }
+  std::atomic<std::uint8_t> fate_{open};
   std::mutex lock_;
   std::optional<callback<>> on_cancel_;
 };
@@ -230,22 +239,24 @@ class basic_promise {
     return basic_future<T, Backend>(need());
   }
 
-  /// Throws std::logic_error when it has completed its future before. What was cancelled meanwhile stays so: then the value goes
-  /// nowhere, and the result is false.
+  /// Throws std::logic_error when it has completed its future before. What was cancelled meanwhile stays so: then the value
+  /// goes nowhere, and the result is false.
   template <class... V>
     requires(std::is_void_v<T> ? sizeof...(V) == 0 : sizeof...(V) == 1)
   bool set_value(V&&... value) {
     detail::stored_result<T> made(std::forward<V>(value)...);
+    auto const to = need();  // whoever sees the value may destroy this promise before this function returns
     if (!claim()) return false;
-    to_->succeed(std::move(made));
-    to_->forget_on_cancel();
+    to->succeed(std::move(made));
+    to->forget_on_cancel();
     return true;
   }
   bool set_exception(std::exception_ptr problem) {
     if (!problem) throw std::invalid_argument("polyproc: set_exception was given no exception");
+    auto const to = need();
     if (!claim()) return false;
-    to_->fail(std::move(problem));
-    to_->forget_on_cancel();
+    to->fail(std::move(problem));
+    to->forget_on_cancel();
     return true;
   }
   template <class E>
@@ -297,8 +308,8 @@ class basic_shared_future : public detail::future_face<T, Backend> {
     if constexpr (!std::is_void_v<T>) return value;
   }
 
-  /// As future::then, but this one keeps its outcome: `next` is called with a reference to the value, or with a shared_future.
-  /// Cancelling what is given back cancels what it comes from, for all who share it.
+  /// As future::then, but this one keeps its outcome: `next` is called with a reference to the value, or with a
+  /// shared_future. Cancelling what is given back cancels what it comes from, for all who share it.
   template <class F>
   auto then(F&& next) const {
     return detail::continue_with<basic_shared_future>(detail::future_access::outcome_of<T, Backend>(*this),
@@ -345,8 +356,8 @@ consteval bool takes_value() {
 template <class Future, class F>
 struct continuation_result {
   static_assert(takes_value<Future, F>() || std::is_invocable_v<F&, Future>,
-                "polyproc: what is given to then() must be callable with the future's value (with nothing for future<void>), or "
-                "with the future itself, to see its exception");
+                "polyproc: what is given to then() must be callable with the future's value (with nothing for future<void>), "
+                "or with the future itself, to see its exception");
   static auto probe() {
     using argument = typename continued<Future>::argument;
     if constexpr (!takes_value<Future, F>()) return std::type_identity<std::invoke_result_t<F&, Future>>{};
@@ -492,10 +503,10 @@ class basic_future : public detail::future_face<T, Backend> {
     return basic_shared_future<T, Backend>(std::exchange(this->from_, nullptr));
   }
 
-  /// What comes after it: `next(value)` (next() after future<void>) runs on a thread of the library's when there is a value, and
-  /// the future given back stands for what next gives (where that is a future itself, for that one's outcome). An exception
-  /// passes by next and becomes the outcome; but a `next` that takes the future<T> itself is called in each case. Cancelling
-  /// what is given back cancels what it comes from. This future is empty afterwards.
+  /// What comes after it: `next(value)` (next() after future<void>) runs on a thread of the library's when there is a value,
+  /// and the future given back stands for what next gives (where that is a future itself, for that one's outcome). An
+  /// exception passes by next and becomes the outcome; but a `next` that takes the future<T> itself is called in each case.
+  /// Cancelling what is given back cancels what it comes from. This future is empty afterwards.
   template <class F>
   auto then(F&& next) {
     auto const of = detail::future_access::outcome_of<T, Backend>(*this);
@@ -506,7 +517,9 @@ class basic_future : public detail::future_face<T, Backend> {
 
   /// co_await f: suspends until it has its outcome, then as get(). The coroutine goes on on a thread of the library's. From a
   /// coroutine of any type.
-  auto operator co_await() { return detail::future_awaiter<basic_future>{basic_future(detail::future_access::release(*this))}; }
+  auto operator co_await() {
+    return detail::future_awaiter<basic_future>{basic_future(detail::future_access::release(*this))};
+  }
 
   /// A function that returns a future may be a coroutine: it runs in the caller up to the first thing it waits for.
   struct promise_type;

@@ -38,6 +38,8 @@ class outcome_base {
 
   /// Somebody is going to park on the word, or to wait for his call: it has to be completed though nobody asks any more.
   virtual void must_complete() noexcept {}
+  /// Somebody asks whether it is ready, and does not wait: what has ended elsewhere is to be collected now, if anything has.
+  virtual void glance() noexcept {}
   /// False at the deadline. Who completes it may let the one who waits do some of the work.
   virtual bool wait(time_point deadline) noexcept { return park(deadline); }
   /// Whether it was not too late: its outcome will be task_cancelled.

@@ -15,6 +15,7 @@
 /// may finish at the same moment, can not have begun another task when it is ended.
 #pragma once
 
+#include <polyproc/backend/thread_own.hpp>
 #include <polyproc/process/process.hpp>
 #include <polyproc/task/executor.hpp>
 #include <polyproc/task/pool_options.hpp>
@@ -168,6 +169,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         board_.ring_bell();
       }
     }
+  }
+
+  /// For those who ask again and again instead.
+  void glance(task& t) noexcept {
+    if (finished(t) || behind(t)) (void)collect();
   }
 
   /// It is to be completed though nobody asks.
@@ -702,7 +708,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
 
   /// Takes part in what the pool has to do; whether there was anything.
   bool collect() noexcept {
-    static thread_local work memory;  // is not there for one that is called by a decoder of one below
+    auto& memory = thread_own<work>();  // is not there for one that is called by a decoder of one below
     work out = std::exchange(memory, {});
     {
       std::scoped_lock hold{lock_};

@@ -84,6 +84,7 @@ class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
   [[nodiscard]] outcome_base<Backend>& result() noexcept override { return *this; }
 
   void must_complete() noexcept override { pool_->ask_for(*this); }
+  void glance() noexcept override { pool_->glance(*this); }
   bool wait(time_point deadline) noexcept override {
     return this->ready() || pool_->help(*this, deadline) || this->park(deadline);
   }

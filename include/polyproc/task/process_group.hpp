@@ -61,6 +61,7 @@ class group_state {
       }
       s.kill_all();
       for (std::size_t i = 0; i < started; ++i) s.members[i].process.join();
+      std::scoped_lock hold{s.lock_};
       s.left_ = 0;
       throw;
     }
@@ -143,7 +144,7 @@ class group_state {
     if (first) end_rest(self);
     {
       std::scoped_lock hold{s.lock_};
-      if (--s.left_ == 0 && s.timer_ != 0) dispatcher<Backend>::get().forget(s.timer_);
+      if (s.left_ != 0 && --s.left_ == 0 && s.timer_ != 0) dispatcher<Backend>::get().forget(s.timer_);
     }
     s.turn_.fetch_add(1);
     Backend::wake_all(s.turn_);
@@ -181,20 +182,16 @@ class group_state {
   typename Backend::template atomic<std::uint32_t> turn_{0};
 };
 
-template <class... T, std::size_t... I>
-auto without_first(std::tuple<T...>&& all, std::index_sequence<I...>) {
-  return std::tuple<std::tuple_element_t<I + 1, std::tuple<T...>>...>(std::get<I + 1>(std::move(all))...);
-}
-
 }  // namespace detail
 
-/// target(0, args...), target(1, args...), ... in a process each, not yet started. When one fails (by an exception, a code other
-/// than 0, a signal) the others are asked to end, and ended options.grace later with all that they have started; join throws the
-/// first failure. Nobody needs to be in join for that.
+/// target(0, args...), target(1, args...), ... in a process each, not yet started. When one fails (by an exception, a code
+/// other than 0, a signal) the others are asked to end, and ended options.grace later with all that they have started; join
+/// throws the first failure. Nobody needs to be in join for that.
 ///
-/// The members are daemons in process groups (Windows: jobs) of their own: they end with this process, however that ends; they may
-/// start processes, which live no longer than they do. Of the options all but .daemon and .group count; member i is called NAME-i. Functions may be called from any number of threads at once, except start,
-/// moves and destruction. The destructor asks the members to end, waits options.grace, then ends them.
+/// The members are daemons in process groups (Windows: jobs) of their own: they end with this process, however that ends;
+/// they may start processes, which live no longer than they do. Of the options all but .daemon and .group count; member i is
+/// called NAME-i. Functions may be called from any number of threads at once, except start, moves and destruction. The
+/// destructor asks the members to end, waits options.grace, then ends them.
 template <backend Backend = native_backend>
 class basic_process_group {
  public:
@@ -244,8 +241,8 @@ class basic_process_group {
     s->start(s);
   }
 
-  /// Waits until all have ended. Throws the first failure, a group_failure with the member's exception nested in it, each time;
-  /// std::logic_error before start(). After terminate() or kill() those that were ended are no failures.
+  /// Waits until all have ended. Throws the first failure, a group_failure with the member's exception nested in it, each
+  /// time; std::logic_error before start(). After terminate() or kill() those that were ended are no failures.
   void join() { (void)joined(never); }
   /// False when one still runs at the deadline.
   template <class Rep, class Period>
@@ -271,7 +268,8 @@ class basic_process_group {
     all.reserve(from.size());
     for (auto& one : from) {
       if (!one)
-        throw std::logic_error("polyproc: this process_group has no results: they were taken already, or its members were ended");
+        throw std::logic_error("polyproc: this process_group has no results: they were taken already, or its members were "
+                               "ended");
       all.push_back(std::move(*one));
       one.reset();
     }
@@ -337,8 +335,8 @@ class basic_process_group {
 
 using process_group = basic_process_group<>;
 
-/// Starts target(0, args...) to target(count - 1, args...) in a process each and waits: what they have returned, in that order.
-/// The first failure ends the others and is thrown, as by process_group::join.
+/// Starts target(0, args...) to target(count - 1, args...) in a process each and waits: what they have returned, in that
+/// order. The first failure ends the others and is thrown, as by process_group::join.
 template <class F, class... Args>
 auto run_group(std::size_t count, F&& target, Args&&... args) {
   using result = std::decay_t<call_result_t<F, std::size_t, Args const&...>>;

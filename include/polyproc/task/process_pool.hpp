@@ -180,7 +180,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
       throw std::logic_error("polyproc: this pool belongs to the process that made it; a task or another child that needs a pool "
                              "makes one of its own");
     auto task = std::make_shared<detail::typed_task<result, Backend>>(core_);
-    static thread_local std::unique_ptr<writer> spare;  // of the last request
+    auto& spare = detail::thread_own<std::unique_ptr<writer>, detail::pool_core<Backend>>();  // of the last request
     task->call = spare ? std::move(spare) : std::make_unique<writer>();
     kept const f(std::forward<F>(target));
     if (options != nullptr) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <polyproc/backend/native.hpp>
+#include <polyproc/backend/thread_own.hpp>
 #include <polyproc/memory/shared.hpp>
 #include <polyproc/sync/waiting.hpp>
 #include <polyproc/wire/error.hpp>
@@ -108,8 +109,7 @@ namespace detail {
 /// Of the task that the calling thread is running.
 template <backend Backend>
 basic_stop_token<Backend>& current_stop_token() noexcept {
-  static thread_local basic_stop_token<Backend> mine;
-  return mine;
+  return thread_own<basic_stop_token<Backend>>();
 }
 }  // namespace detail
 

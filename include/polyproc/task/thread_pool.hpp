@@ -311,9 +311,9 @@ struct thread_pool_options {
   /// How many tasks may wait to begin: submit waits for room, try_submit gives nothing. 0: as many as memory takes. The
   /// pool's own tasks may exceed it by submit and post: they would wait for themselves.
   std::size_t max_waiting = 0;
-  /// Called in each thread before its first task, in several at once; spare threads too. What it lets out is thrown by the
-  /// constructor.
-  std::optional<detail::callback<>> initializer = {};
+  /// What each thread runs before its first task, several at once; spare threads too: {function, arguments...}. What it returns,
+  /// if anything, is the thread's state: this_worker::state<T>(). What it lets out is thrown by the constructor.
+  thread_initializer initializer = {};
   /// The numbers of the processors that the threads may use; empty: all. std::errc::not_supported where the system has no
   /// such thing.
   std::vector<unsigned> affinity = {};

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <polyproc/backend/native.hpp>
+#include <polyproc/backend/thread_own.hpp>
+#include <polyproc/process/callback.hpp>
 #include <polyproc/wire/callable.hpp>
 #include <polyproc/wire/codec.hpp>
 
@@ -20,8 +22,7 @@ struct own_worker {
   void const* state_type = nullptr;
 };
 inline own_worker& this_threads_worker() noexcept {
-  static thread_local own_worker mine;
-  return mine;
+  return thread_own<own_worker>();
 }
 template <class T>
 inline constexpr char type_mark = 0;
@@ -117,6 +118,26 @@ struct codec<basic_pool_initializer<Backend>> {
 };
 
 using pool_initializer = basic_pool_initializer<>;
+
+/// The same for a thread_pool: anything that can be called, with copies of its arguments in each thread.
+class thread_initializer {
+ public:
+  thread_initializer() = default;
+  template <class F, class... Args>
+    requires(!std::is_same_v<std::decay_t<F>, thread_initializer>)
+  thread_initializer(F&& target, Args&&... args)  // NOLINT: without `explicit` for the sake of braces
+      : run_([kept = std::make_tuple(std::forward<F>(target), std::forward<Args>(args)...)] {
+          detail::keep_state([&]() -> decltype(auto) {
+            return std::apply([](auto f, auto... each) -> decltype(auto) { return f(std::move(each)...); }, kept);
+          });
+        }) {}
+
+  explicit operator bool() const noexcept { return static_cast<bool>(run_); }
+  void run() { run_(); }
+
+ private:
+  detail::callback<> run_;
+};
 
 /// For tasks of a pool, of processes or of threads.
 namespace this_worker {

@@ -64,9 +64,9 @@ struct exception_record {
   std::vector<std::byte> parts;  // of a travelling type; of a failed member, which one it is
 };
 
-/// The types of this program that can be made again from their parts, by a key that says which type it is and of which parts it
-/// is made. A type enters its maker here when the module that throws or catches it is loaded, and takes it out when that is
-/// unloaded; what arrives names a key and never a place in the program.
+/// The types of this program that can be made again from their parts, by a key that says which type it is and of which parts
+/// it is made. A type enters its maker here when the module that throws or catches it is loaded, and takes it out when that
+/// is unloaded; what arrives names a key and never a place in the program.
 class exception_makers {
  public:
   /// The exception, with `inner` nested in it. Throws decode_error when the bytes are not its parts.
@@ -112,7 +112,7 @@ class exception_makers {
 
  private:
   static std::mutex& lock() noexcept {
-    static constinit std::mutex the_lock;
+    static auto& the_lock = *new std::mutex;  // never destroyed: entries are taken out until the very end
     return the_lock;
   }
   static entry*& first() noexcept {
@@ -307,6 +307,8 @@ template <class... P>
 struct decayed_parts<std::tuple<P...>> {
   using type = std::tuple<std::decay_t<P>...>;
   static constexpr bool travel = (encodable<std::decay_t<P>> && ...);
+  template <class T>
+  static constexpr bool make = std::is_constructible_v<T, std::decay_t<P>...>;
 };
 template <class T>
 concept has_parts = requires(T const& e) { e.parts(); };
@@ -323,9 +325,9 @@ concept has_parts = requires(T const& e) { e.parts(); };
 ///       disk_full(std::string path, long missing);
 ///       auto parts() const { return std::tuple(path_, missing_); }
 ///
-/// It is made again from what it says of itself: from what(), or, where it has parts(), from those, a std::tuple of what one of
-/// its constructors takes (anything that can be a message, but no handles). Where the type is not known (another program, or
-/// a library that is not loaded) it arrives as remote_error.
+/// It is made again from what it says of itself: from what(), or, where it has parts(), from those, a std::tuple of what one
+/// of its constructors takes (anything that can be a message, but no handles). Where the type is not known (another program,
+/// or a library that is not loaded) it arrives as remote_error.
 template <class Derived, class Base = std::runtime_error>
 class travelling_error : public Base, public detail::travelling_base {
   static_assert(std::is_base_of_v<std::exception, Base>,
@@ -335,7 +337,22 @@ class travelling_error : public Base, public detail::travelling_base {
   using Base::Base;
 
  private:
+  static consteval bool check() {
+    if constexpr (detail::has_parts<Derived>) {
+      using parts = detail::decayed_parts<decltype(std::declval<Derived const&>().parts())>;
+      static_assert(parts::travel, "polyproc: what parts() of a travelling_error gives cannot travel to another process");
+      static_assert(parts::template make<Derived>,
+                    "polyproc: a travelling_error is made again from what its parts() gives: it needs a constructor that "
+                    "takes just that");
+    } else {
+      static_assert(std::is_constructible_v<Derived, std::string>,
+                    "polyproc: a travelling_error is made again from what it says: it needs a constructor that takes a "
+                    "std::string, or a function parts() that gives a std::tuple of what one of its constructors takes");
+    }
+    return true;
+  }
   static std::exception_ptr make_again(reader& in, std::exception_ptr const& inner) {
+    static_assert(check());
     auto made = [&] {
       if constexpr (detail::has_parts<Derived>) {
         auto parts = decode<typename detail::decayed_parts<decltype(std::declval<Derived const&>().parts())>::type>(in);
@@ -361,21 +378,6 @@ class travelling_error : public Base, public detail::travelling_base {
     else
       return detail::type_spelling<Derived>::hash();
   }
-  static consteval bool check() {
-    if constexpr (detail::has_parts<Derived>) {
-      using parts = detail::decayed_parts<decltype(std::declval<Derived const&>().parts())>;
-      static_assert(parts::travel, "polyproc: what parts() of a travelling_error gives cannot travel to another process");
-      static_assert(requires(typename parts::type all) { std::make_from_tuple<Derived>(std::move(all)); },
-                    "polyproc: a travelling_error is made again from what its parts() gives: it needs a constructor that takes "
-                    "just that");
-    } else {
-      static_assert(std::is_constructible_v<Derived, std::string>,
-                    "polyproc: a travelling_error is made again from what it says: it needs a constructor that takes a "
-                    "std::string, or a function parts() that gives a std::tuple of what one of its constructors takes");
-    }
-    return true;
-  }
-
   [[nodiscard]] std::exception const& as_exception() const noexcept final { return *this; }
   [[nodiscard]] std::uint64_t key() const noexcept final { return entered_.key(); }
   void write_parts(writer& out) const final {
@@ -389,7 +391,8 @@ class travelling_error : public Base, public detail::travelling_base {
     }
   }
 
-  static inline detail::exception_makers::entry entered_{key_of_type(), detail::type_spelling<Derived>::only_here(), &make_again};
+  static inline detail::exception_makers::entry entered_{key_of_type(), detail::type_spelling<Derived>::only_here(),
+                                                         &make_again};
 };
 
 /// The type and message of an exception.
