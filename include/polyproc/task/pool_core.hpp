@@ -421,8 +421,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   static constexpr std::chrono::milliseconds look_after_workers_every{10};
 
   static std::uint32_t count_of(std::size_t asked) {
-    if (asked > 4096)
-      throw std::invalid_argument("polyproc: a pool has 1 to 4096 workers (0: one per usable processor)");
+    if (asked > board_t::slots)
+      throw std::invalid_argument("polyproc: a pool of processes has 1 to " + std::to_string(board_t::slots) +
+                                  " workers (0: one per usable processor)");
     return asked == 0 ? Backend::usable_cpus() : static_cast<std::uint32_t>(asked);
   }
   /// More than there are at first, for resize.
