@@ -105,11 +105,15 @@ using stop_token = basic_stop_token<>;
 using stop_source = basic_stop_source<>;
 
 namespace detail {
-/// Of the task that the calling thread is running.
+/// Of the task that the calling thread is running; who sets it takes it back before the thread ends. It is never destroyed:
+/// with mingw-w64 the objects of a thread are destroyed after their memory was freed.
 template <backend Backend>
 basic_stop_token<Backend>& current_stop_token() noexcept {
-  static thread_local basic_stop_token<Backend> mine;
-  return mine;
+  using token = basic_stop_token<Backend>;
+  alignas(token) static thread_local std::byte room[sizeof(token)];
+  static thread_local token* mine = nullptr;
+  if (mine == nullptr) mine = std::construct_at(reinterpret_cast<token*>(room));
+  return *mine;
 }
 }  // namespace detail
 
