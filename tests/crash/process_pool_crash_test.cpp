@@ -125,8 +125,8 @@ void sweep(char const* what, double share, bool repeats, Submit submit, Good goo
   CHECK(points > 0);
   CHECK(good(submit(pool)));
   auto const after = polyproc::detail::arena<polyproc::native_backend>::used_bytes();
-  std::printf("crash points: %s, seed %u: %zu points on a way of %zu instructions, %zu gave their value, %zu lost, %zu astray; %lld "
-              "bytes of shared memory more than before\n",
+  std::printf("crash points: %s, seed %u: %zu points on a way of %zu instructions, %zu gave their value, %zu lost, %zu "
+              "astray; %lld bytes of shared memory more than before\n",
               what, seed, points, way, values, lost, astray, static_cast<long long>(after) - static_cast<long long>(before));
   std::fflush(stdout);
   CHECK(after <= before + 4096);

@@ -236,9 +236,10 @@ TEST_CASE_METHOD(tidy, "queues are arguments and results, and what a dropped ans
     to.send(9);
     CHECK(got.get() == 9);
   }
-  for (int i = 0; i < 2000 && polyproc::detail::arena<polyproc::native_backend>::used_bytes() != before; ++i)
+  // Less: what the process of a dropped future had was still there at the beginning.
+  for (int i = 0; i < 2000 && polyproc::detail::arena<polyproc::native_backend>::used_bytes() > before; ++i)
     std::this_thread::sleep_for(1ms);
-  CHECK(polyproc::detail::arena<polyproc::native_backend>::used_bytes() == before);
+  CHECK(polyproc::detail::arena<polyproc::native_backend>::used_bytes() <= before);
 }
 
 TEST_CASE_METHOD(tidy, "[H16] what runs in an async process may use async") { CHECK(polyproc::async(nested, 4).get() == 5); }

@@ -115,10 +115,10 @@ int sum_of_squares(Pool& pool, int n) {
 
 }  // namespace
 
-static_assert(polyproc::executor<polyproc::thread_pool>);
+static_assert(polyproc::executor<polyproc::thread_pool> && polyproc::executor<polyproc::process_pool>);
 
 // Every pool for which the promises below hold. What they run is what a process can run.
-#define POOLS polyproc::thread_pool
+#define POOLS polyproc::thread_pool, polyproc::process_pool
 
 TEMPLATE_TEST_CASE("code may be written against the concept", "", POOLS) {
   tidy const clean;

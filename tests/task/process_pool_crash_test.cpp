@@ -41,7 +41,9 @@ struct parcel {
 };
 
 std::size_t weigh(parcel const& p) { return p.load.size(); }
-parcel pack(trouble when_written, trouble when_read, std::string load) { return {when_written, when_read, 0, 0, std::move(load)}; }
+parcel pack(trouble when_written, trouble when_read, std::string load) {
+  return {when_written, when_read, 0, 0, std::move(load)};
+}
 void exit_in_order() { polyproc::this_process::exit(9); }
 long throw_anything(int which) {
   if (which == 0) throw std::invalid_argument("invalid");
@@ -162,10 +164,13 @@ constexpr int fault_code = -11;
 
 std::vector<std::string> loads() {
   std::vector<std::string> all;
-  for (std::size_t const size : {std::size_t{0}, std::size_t{900}, std::size_t{5000}, std::size_t{5} << 20}) all.emplace_back(size, 'l');
+  for (std::size_t const size : {std::size_t{0}, std::size_t{900}, std::size_t{5000}, std::size_t{5} << 20})
+    all.emplace_back(size, 'l');
   return all;
 }
-parcel parcel_of(trouble when_written, trouble when_read, std::string load) { return {when_written, when_read, 0, 0, std::move(load)}; }
+parcel parcel_of(trouble when_written, trouble when_read, std::string load) {
+  return {when_written, when_read, 0, 0, std::move(load)};
+}
 
 }  // namespace
 

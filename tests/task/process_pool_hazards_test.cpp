@@ -172,7 +172,7 @@ TEST_CASE_METHOD(tidy, "[H6] recycling strands no task, also when the pool is en
   }
 }
 
-TEST_CASE_METHOD(tidy, "[H7] a failing initializer is the outcome of all that wait, and workers are not started without end") {
+TEST_CASE_METHOD(tidy, "[H7] a failing initializer is the outcome of all that wait, and no workers are started without end") {
   for (bool const throws : {true, false}) {
     shared_gate g;
     process_pool pool({.workers = 2, .initializer = {throws ? fail_to_set_up : die_setting_up, g}, .start_attempts = 5});
@@ -281,7 +281,7 @@ TEST_CASE_METHOD(tidy, "[H12] tasks that wait for tasks use a pool of their own,
   }
 }
 
-TEST_CASE_METHOD(tidy, "[H14] shutdown at any moment of a stream of tasks and deaths ends, and every future has its outcome") {
+TEST_CASE_METHOD(tidy, "[H14] shutdown at any moment of a stream of tasks and deaths ends, and all futures have outcomes") {
   for (int round = 0; round < 12; ++round) {
     process_pool pool({.workers = 2, .tasks_per_worker = round % 3 == 0 ? 3U : 0U});
     std::vector<polyproc::future<int>> all;
@@ -311,7 +311,7 @@ TEST_CASE_METHOD(tidy, "[H15] only the destructor waits for what runs, and not f
   CHECK(took < 2s);
 }
 
-TEST_CASE_METHOD(tidy, "[H17] workers, idle or busy, and what they have started, end with their pool's process, however that ends") {
+TEST_CASE_METHOD(tidy, "[H17] workers, idle or busy, end with their pool's process, however that ends") {
   refs told(20);
   polyproc::process owner{{.start = polyproc::start_method::spawn}, own_a_pool, told};
   owner.start();

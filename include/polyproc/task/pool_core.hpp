@@ -421,8 +421,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   static constexpr std::chrono::milliseconds look_after_workers_every{10};
 
   static std::uint32_t count_of(std::size_t asked) {
-    if (asked > 4096)
-      throw std::invalid_argument("polyproc: a pool has 1 to 4096 workers (0: one per usable processor)");
+    if (asked > board_t::slots)
+      throw std::invalid_argument("polyproc: a pool of processes has 1 to " + std::to_string(board_t::slots) +
+                                  " workers (0: one per usable processor)");
     return asked == 0 ? Backend::usable_cpus() : static_cast<std::uint32_t>(asked);
   }
   /// More than there are at first, for resize.
@@ -850,7 +851,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto const worker = ring_t::worker_of(board_.at(slot).control.load(std::memory_order_relaxed));
     if (workers_[worker].starting && !std::exchange(workers_[worker].told, true)) {
       // It is at work already, and whoever started it has not come back from that.
-      pids_[worker].store(static_cast<long>(board_.worker(worker).pid.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+      auto const pid = board_.worker(worker).pid.load(std::memory_order_relaxed);
+      pids_[worker].store(static_cast<long>(pid), std::memory_order_relaxed);
       tell(pool_event::kind::worker_started, worker, nullptr, "");
     }
     tell(pool_event::kind::task_begun, worker, by_slot_[slot].get(), "");
@@ -936,7 +938,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     ++live_;
     if (manager_.joinable()) ++stats_.restarted;
     pids_[i].store(workers_[i].process.pid().value_or(0), std::memory_order_relaxed);
-    if (!std::exchange(workers_[i].told, false) && options_.on_event) tell(pool_event::kind::worker_started, i, nullptr, "");
+    if (!std::exchange(workers_[i].told, false) && options_.on_event)
+      tell(pool_event::kind::worker_started, i, nullptr, "");
   }
   void count_absent() noexcept {
     absent_ = 0;
@@ -1136,7 +1139,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       auto const& t = by_slot_[number];
       if (!t || ring_t::state_of(slot.control.load()) != state::running) continue;
       if (t->why == task::reason::none && t->more && t->more->options.time_limit) {
-        auto const began = board_t::note_began(slot, static_cast<std::uint64_t>(std::chrono::nanoseconds(now.time_since_epoch()).count()));
+        auto const since = std::chrono::nanoseconds(now.time_since_epoch()).count();
+        auto const began = board_t::note_began(slot, static_cast<std::uint64_t>(since));
         auto const limit = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(began))) +
                            std::chrono::ceil<time_point::duration>(*t->more->options.time_limit);
         if (now >= limit) ask_to_stop(*t, number, task::reason::limit);

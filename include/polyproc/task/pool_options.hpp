@@ -18,7 +18,7 @@ struct pool_event {
 
 template <backend Backend = native_backend>
 struct basic_process_pool_options {
-  std::size_t workers = 0;    ///< 0: as many as this process may use processors. At most 4096.
+  std::size_t workers = 0;    ///< 0: as many as this process may use processors. At most 512.
   std::string name = "pool";  ///< Workers are called NAME-1, NAME-2, ...
   /// How long the destructor waits for running tasks, which it asks to stop, before it ends their workers.
   std::chrono::milliseconds grace = std::chrono::seconds{1};
