@@ -28784,6 +28784,7 @@ concept executor = requires(E& pool, E const& seen, task_options const& options,
   { seen.stats() } -> std::convertible_to<pool_stats>;
   { pool.close() };
   { pool.join() };
+  { pool.join_for(wait) } -> std::same_as<bool>;  // whether it has
   { pool.terminate() };
   // Closes; what has not begun is given up (true), or done (false); returns when all has ended.
   { pool.shutdown(flag) };
@@ -31558,12 +31559,15 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
 
   /// Waits until everything submitted is done and the workers have ended. Throws std::logic_error before close() or
   /// terminate(): it would wait for ever.
-  void join() {
-    if (!core_->closed())
-      throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to "
-                             "finish what was submitted) or terminate() first");
-    core_->await_all(never);
-    core_->finish();
+  void join() { (void)joined_by(never); }
+  /// False when that is not so at the deadline; it may be tried again.
+  template <class Rep, class Period>
+  [[nodiscard]] bool join_for(std::chrono::duration<Rep, Period> wait) {
+    return joined_by(detail::deadline_after<Backend>(wait));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool join_until(std::chrono::time_point<Clock, Duration> when) {
+    return joined_by(detail::deadline_at<Backend>(when));
   }
 
   /// Ends the workers now; every future that is not ready gets task_cancelled.
@@ -31584,6 +31588,15 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
   }
 
  private:
+  bool joined_by(time_point deadline) {
+    if (!core_->closed())
+      throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to "
+                             "finish what was submitted) or terminate() first");
+    if (!core_->await_all(deadline)) return false;
+    core_->finish();
+    return true;
+  }
+
   template <class F, class... Args>
   auto enter(time_point room_by, task_options* options, F&& target, Args&&... args)
       -> std::optional<basic_future<std::decay_t<call_result_t<F, Args...>>, Backend>> {
@@ -32250,6 +32263,19 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
       ending.join();
     }
   }
+  /// After close(): whether every thread is about to end before the deadline.
+  bool await_threads(time_point deadline) noexcept {
+    blocking_scope told;
+    for (;;) {
+      auto const seen = gone_.load();
+      {
+        std::scoped_lock hold{lock_};
+        if (lives_ == 0) return true;
+      }
+      if (deadline != never && Backend::now() >= deadline) return false;
+      Backend::wait(gone_, seen, no_later_than<Backend>(deadline, idle_recheck));
+    }
+  }
   /// They end when there is nothing to do, and nobody waits for that.
   void let_threads_go() noexcept {
     std::scoped_lock hold{lock_};
@@ -32598,6 +32624,8 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   void leave(member& me) noexcept {
     me.lives = false;
     --lives_;
+    gone_.fetch_add(1);
+    Backend::wake_all(gone_);
   }
 
   void live(member& me) noexcept {
@@ -32717,6 +32745,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
 
   std::mutex lock_;
   std::mutex join_lock_;
+  typename Backend::template atomic<std::uint32_t> gone_{0};  // changes when a thread leaves
   std::size_t lives_ = 0;
   std::size_t standing_by_ = 0;
   bool let_go_ = false;
@@ -33168,12 +33197,17 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   /// Waits until everything submitted is done and the threads have ended. Throws std::logic_error before close() or
   /// terminate(): it would wait for ever; and in one of the pool's own tasks, for the same reason.
   void join() {
-    if (!crew_->is_closed())
-      throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to finish "
-                             "what was submitted) or terminate() first");
-    if (crew_->here() != nullptr)
-      throw std::logic_error("polyproc: a task that joins its own pool would wait for itself");
+    check_join();
     finish();
+  }
+  /// False when that is not so at the deadline; it may be tried again.
+  template <class Rep, class Period>
+  [[nodiscard]] bool join_for(std::chrono::duration<Rep, Period> wait) {
+    return joined_by(detail::deadline_after<Backend>(wait));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool join_until(std::chrono::time_point<Clock, Duration> when) {
+    return joined_by(detail::deadline_at<Backend>(when));
   }
   /// Closes, gives up what has not begun, asks what runs to stop, and waits for that, except in one of the pool's own tasks.
   /// Every future that was not ready gets task_cancelled.
@@ -33220,6 +33254,20 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
 
  private:
   friend face;
+
+  void check_join() const {
+    if (!crew_->is_closed())
+      throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to finish "
+                             "what was submitted) or terminate() first");
+    if (crew_->here() != nullptr)
+      throw std::logic_error("polyproc: a task that joins its own pool would wait for itself");
+  }
+  bool joined_by(time_point deadline) {
+    check_join();
+    if (!detached_.load() && !crew_->await_threads(deadline)) return false;
+    finish();
+    return true;
+  }
 
   static std::size_t count_of(std::size_t asked) {
     if (asked > 4096) throw std::invalid_argument("polyproc: a pool has 1 to 4096 workers (0: one per usable processor)");

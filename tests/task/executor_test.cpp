@@ -343,6 +343,22 @@ TEMPLATE_TEST_CASE("a closed pool refuses every way to give it work", "", POOLS)
   pool.shutdown(true);
 }
 
+TEMPLATE_TEST_CASE("a join with a limit tells whether all has ended, and may be tried again", "", POOLS) {
+  tidy const clean;
+  TestType pool(1);
+  CHECK_THROWS_AS((void)pool.join_for(1ms), std::logic_error);
+  auto f = pool.submit(stuck, 1);
+  auto waits = pool.submit(square, 2);
+  pool.close();
+  CHECK_FALSE(pool.join_for(20ms));
+  CHECK_FALSE(pool.join_until(std::chrono::steady_clock::now()));
+  CHECK(f.cancel());
+  CHECK(pool.join_for(1h));
+  CHECK(waits.get() == 4);
+  CHECK(pool.join_for(0ms));
+  pool.join();
+}
+
 #if !defined(__clang__) || __clang_major__ >= 16  // older ones cannot compile the views of GCC's library
 TEMPLATE_TEST_CASE("[H10] imap and map go with the views of the standard library, on both sides", "", POOLS) {
   tidy const clean;

@@ -447,6 +447,19 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
       ending.join();
     }
   }
+  /// After close(): whether every thread is about to end before the deadline.
+  bool await_threads(time_point deadline) noexcept {
+    blocking_scope told;
+    for (;;) {
+      auto const seen = gone_.load();
+      {
+        std::scoped_lock hold{lock_};
+        if (lives_ == 0) return true;
+      }
+      if (deadline != never && Backend::now() >= deadline) return false;
+      Backend::wait(gone_, seen, no_later_than<Backend>(deadline, idle_recheck));
+    }
+  }
   /// They end when there is nothing to do, and nobody waits for that.
   void let_threads_go() noexcept {
     std::scoped_lock hold{lock_};
@@ -795,6 +808,8 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   void leave(member& me) noexcept {
     me.lives = false;
     --lives_;
+    gone_.fetch_add(1);
+    Backend::wake_all(gone_);
   }
 
   void live(member& me) noexcept {
@@ -914,6 +929,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
 
   std::mutex lock_;
   std::mutex join_lock_;
+  typename Backend::template atomic<std::uint32_t> gone_{0};  // changes when a thread leaves
   std::size_t lives_ = 0;
   std::size_t standing_by_ = 0;
   bool let_go_ = false;

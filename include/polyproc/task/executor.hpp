@@ -584,6 +584,7 @@ concept executor = requires(E& pool, E const& seen, task_options const& options,
   { seen.stats() } -> std::convertible_to<pool_stats>;
   { pool.close() };
   { pool.join() };
+  { pool.join_for(wait) } -> std::same_as<bool>;  // whether it has
   { pool.terminate() };
   // Closes; what has not begun is given up (true), or done (false); returns when all has ended.
   { pool.shutdown(flag) };

@@ -143,12 +143,15 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
 
   /// Waits until everything submitted is done and the workers have ended. Throws std::logic_error before close() or
   /// terminate(): it would wait for ever.
-  void join() {
-    if (!core_->closed())
-      throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to "
-                             "finish what was submitted) or terminate() first");
-    core_->await_all(never);
-    core_->finish();
+  void join() { (void)joined_by(never); }
+  /// False when that is not so at the deadline; it may be tried again.
+  template <class Rep, class Period>
+  [[nodiscard]] bool join_for(std::chrono::duration<Rep, Period> wait) {
+    return joined_by(detail::deadline_after<Backend>(wait));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool join_until(std::chrono::time_point<Clock, Duration> when) {
+    return joined_by(detail::deadline_at<Backend>(when));
   }
 
   /// Ends the workers now; every future that is not ready gets task_cancelled.
@@ -169,6 +172,15 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
   }
 
  private:
+  bool joined_by(time_point deadline) {
+    if (!core_->closed())
+      throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to "
+                             "finish what was submitted) or terminate() first");
+    if (!core_->await_all(deadline)) return false;
+    core_->finish();
+    return true;
+  }
+
   template <class F, class... Args>
   auto enter(time_point room_by, task_options* options, F&& target, Args&&... args)
       -> std::optional<basic_future<std::decay_t<call_result_t<F, Args...>>, Backend>> {

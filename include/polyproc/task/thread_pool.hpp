@@ -443,12 +443,17 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   /// Waits until everything submitted is done and the threads have ended. Throws std::logic_error before close() or
   /// terminate(): it would wait for ever; and in one of the pool's own tasks, for the same reason.
   void join() {
-    if (!crew_->is_closed())
-      throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to finish "
-                             "what was submitted) or terminate() first");
-    if (crew_->here() != nullptr)
-      throw std::logic_error("polyproc: a task that joins its own pool would wait for itself");
+    check_join();
     finish();
+  }
+  /// False when that is not so at the deadline; it may be tried again.
+  template <class Rep, class Period>
+  [[nodiscard]] bool join_for(std::chrono::duration<Rep, Period> wait) {
+    return joined_by(detail::deadline_after<Backend>(wait));
+  }
+  template <class Clock, class Duration>
+  [[nodiscard]] bool join_until(std::chrono::time_point<Clock, Duration> when) {
+    return joined_by(detail::deadline_at<Backend>(when));
   }
   /// Closes, gives up what has not begun, asks what runs to stop, and waits for that, except in one of the pool's own tasks.
   /// Every future that was not ready gets task_cancelled.
@@ -495,6 +500,20 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
 
  private:
   friend face;
+
+  void check_join() const {
+    if (!crew_->is_closed())
+      throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to finish "
+                             "what was submitted) or terminate() first");
+    if (crew_->here() != nullptr)
+      throw std::logic_error("polyproc: a task that joins its own pool would wait for itself");
+  }
+  bool joined_by(time_point deadline) {
+    check_join();
+    if (!detached_.load() && !crew_->await_threads(deadline)) return false;
+    finish();
+    return true;
+  }
 
   static std::size_t count_of(std::size_t asked) {
     if (asked > 4096) throw std::invalid_argument("polyproc: a pool has 1 to 4096 workers (0: one per usable processor)");
