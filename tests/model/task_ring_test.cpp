@@ -280,24 +280,24 @@ void holds(char const* what, plan p, model::bounds b) {
 
 TEST_CASE("[H1] a pool's ring: no task is taken twice or lost, with a death of a worker at every step") {
   bool const deep = model::campaign();
-  holds("ring, one worker", {.workers = 1, .tasks = 3}, {.preemptions = deep ? 4 : 2, .seconds = deep ? 1e9 : 20});
-  holds("ring, two workers", {.tasks = 2}, {.preemptions = 2, .seconds = deep ? 1e9 : 20});
-  holds("ring, two workers, used again", {.tasks = 3}, {.preemptions = deep ? 2 : 1, .seconds = deep ? 1e9 : 20});
+  holds("ring, one worker", {.workers = 1, .tasks = 3}, {.preemptions = deep ? 4 : 2, .seconds = deep ? 1e9 : 6});
+  holds("ring, two workers", {.tasks = 2}, {.preemptions = 2, .seconds = deep ? 1e9 : 6});
+  holds("ring, two workers, used again", {.tasks = 3}, {.preemptions = deep ? 2 : 1, .seconds = deep ? 1e9 : 6});
   if (deep) holds("ring, two workers, both die", {.tasks = 3}, {.preemptions = 1, .deaths = 2});
 }
 
 TEST_CASE("[H2] a pool's ring: what is taken back and given again, with a death of a worker at every step") {
   bool const deep = model::campaign();
   holds("ring, one worker, recalls", {.workers = 1, .tasks = 2, .recalls = true},
-        {.preemptions = deep ? 4 : 2, .seconds = deep ? 1e9 : 20});
-  holds("ring, two workers, recalls", {.tasks = 2, .recalls = true}, {.preemptions = 2, .seconds = deep ? 1e9 : 20});
+        {.preemptions = deep ? 4 : 2, .seconds = deep ? 1e9 : 6});
+  holds("ring, two workers, recalls", {.tasks = 2, .recalls = true}, {.preemptions = 2, .seconds = deep ? 1e9 : 6});
 }
 
 TEST_CASE("[H4] a pool's ring: a condemned worker has no other task, with a death of a worker at every step") {
   bool const deep = model::campaign();
   holds("ring, one worker, condemned", {.workers = 1, .tasks = 2, .condemns = true},
-        {.preemptions = deep ? 4 : 2, .seconds = deep ? 1e9 : 20});
-  holds("ring, two workers, condemned", {.tasks = 2, .condemns = true}, {.preemptions = 2, .seconds = deep ? 1e9 : 20});
+        {.preemptions = deep ? 4 : 2, .seconds = deep ? 1e9 : 6});
+  holds("ring, two workers, condemned", {.tasks = 2, .condemns = true}, {.preemptions = 2, .seconds = deep ? 1e9 : 6});
 }
 
 TEST_CASE("the model of a pool's ring finds what is wrong") {
@@ -308,7 +308,7 @@ TEST_CASE("the model of a pool's ring finds what is wrong") {
 TEST_CASE("a pool's ring and its sleepers: no wake is lost, with loads that may be stale") {
   bool const deep = model::campaign();
   holds("ring, one worker", {.workers = 1, .tasks = 2},
-        {.preemptions = 2, .deaths = 0, .stale = 2, .seconds = deep ? 1e9 : 20});
-  holds("ring, two workers", {.tasks = 2}, {.preemptions = 1, .deaths = 0, .stale = 1, .seconds = deep ? 1e9 : 20});
-  holds("ring, two workers", {.tasks = 2}, {.preemptions = 3, .deaths = 0, .seconds = deep ? 1e9 : 20});
+        {.preemptions = 2, .deaths = 0, .stale = 2, .seconds = deep ? 1e9 : 6});
+  holds("ring, two workers", {.tasks = 2}, {.preemptions = 1, .deaths = 0, .stale = 1, .seconds = deep ? 1e9 : 6});
+  holds("ring, two workers", {.tasks = 2}, {.preemptions = 3, .deaths = 0, .seconds = deep ? 1e9 : 6});
 }
