@@ -21,8 +21,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 # Functions and variables that Linux, macOS and FreeBSD all have.
 ALLOWED = set("""
-abort access atexit bcmp calloc chdir clock_gettime close closedir dup2 environ execv execve execvp exit _exit fchdir fchmod
-fcntl fflush fork fprintf fputs free fstat ftruncate fwrite getcwd getentropy getenv geteuid getpgrp getpid getppid getpriority getrlimit
+abort access atexit bcmp calloc chdir clock_gettime close closedir dup2 environ execv execve execvp exit _exit fchdir fchmod fclose
+fcntl fflush fopen fork fprintf fputs free fstat ftruncate fwrite getcwd getentropy getenv geteuid getpgrp getpid getppid getpriority getrlimit
 isatty kill link lstat malloc memchr memcmp memcpy memmove memset mkfifo mmap munmap nanosleep open opendir pipe poll pread pwrite
 puts raise read readdir realpath sched_yield setpgid shm_open shm_unlink sigaction sigaddset sigdelset sigemptyset sigfillset sigismember
 sigpending sigwait snprintf socketpair sendmsg recvmsg stat strchr strcmp strerror strlen strrchr strtol strtoll
