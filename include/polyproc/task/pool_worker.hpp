@@ -82,6 +82,9 @@ class pool_worker {
       put(slot.result, number);
     } catch (...) {
       slot.how = board_t::ending::exception;
+      // What was encoded of a value goes nowhere: its holds are given back, and its block is freed while the slot is still ours.
+      // Afterwards the pool may free it by its tag, and somebody else have it.
+      result_.clear();
       write_problem(slot.result, number, std::current_exception());
     }
     current_stop_token<Backend>() = {};
