@@ -127,9 +127,10 @@ struct unix_children : unix_streams<Derived> {
   }
 
   static std::optional<std::size_t> wait_any(std::span<int const> handles, time_point deadline) {
-    std::vector<pollfd> look;
-    look.reserve(handles.size());
-    for (int const h : handles) look.push_back({h, POLLIN, 0});
+    std::array<pollfd, 16> few;
+    std::vector<pollfd> many(handles.size() > few.size() ? handles.size() : 0);
+    auto const look = std::span<pollfd>(many.empty() ? few.data() : many.data(), handles.size());
+    for (std::size_t i = 0; i < look.size(); ++i) look[i] = {handles[i], POLLIN, 0};
     for (;;) {
       int const ready = ::poll(look.data(), static_cast<nfds_t>(look.size()), poll_timeout(now(), deadline));
       if (ready < 0 && errno != EINTR) throw_errno("poll");

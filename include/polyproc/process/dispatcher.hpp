@@ -283,9 +283,9 @@ class dispatcher {
       if (idle && Backend::now() >= until) break;
       auto deadline = until;
       for (auto const& one : timers_) deadline = std::min(deadline, one.when);
-      auto const children = watched_;
+      looked_at_ = watched_;
       hold.unlock();
-      auto over = look(children, deadline);
+      auto over = look(deadline);
       hold.lock();
       std::erase_if(watched_, [&](auto const& child) { return std::find(over.begin(), over.end(), child) != over.end(); });
       auto due = take_due();
@@ -325,26 +325,26 @@ class dispatcher {
   }
 
   /// Waits until one of them has ended, the bell rings, or the time has come; those that have ended.
-  list look(list const& children, time_point until) noexcept {
+  list look(time_point until) noexcept {
     list over;
-    std::vector<handle> handles{bell_[0]};
     bool some_over = false;
-    for (auto const& child : children) {
+    handles_.assign(1, bell_[0]);
+    for (auto const& child : looked_at_) {
       auto const end = child->watch();
       some_over |= end == Backend::invalid_handle;
-      if (end != Backend::invalid_handle) handles.push_back(end);
+      if (end != Backend::invalid_handle) handles_.push_back(end);
     }
     try {
       auto const deadline =
           some_over ? time_point{} : std::min(until, Backend::now() + std::chrono::milliseconds{500});
-      auto const ready = Backend::wait_any(handles, deadline);
+      auto const ready = Backend::wait_any(handles_, deadline);
       if (ready == 0) {
         std::scoped_lock hold{lock_};
         std::byte one{};
         (void)Backend::pipe_read(bell_[0], {&one, 1});
         rung_ = false;
       }
-      for (auto const& child : children)
+      for (auto const& child : looked_at_)
         if (child->wait(time_point{})) over.push_back(child);
       // It has closed its end of a pipe, and lives on.
       if (over.empty() && ready.value_or(0) > 0) std::this_thread::sleep_for(std::chrono::milliseconds{10});
@@ -352,7 +352,8 @@ class dispatcher {
       log<Backend>(log_level::details, std::string("the thread that looks after children: ") + problem.what());
       std::this_thread::sleep_for(std::chrono::milliseconds{10});
     }
-    for (auto const& child : children) child->unwatch();
+    for (auto const& child : looked_at_) child->unwatch();
+    looked_at_.clear();
     return over;
   }
 
@@ -375,6 +376,9 @@ class dispatcher {
   std::mutex lock_;
   std::deque<callback<>> calls_;
   list watched_;
+  // What the watching thread is at. Members, so that a leak checker also sees them in a copy that fork has made.
+  list looked_at_;
+  std::vector<handle> handles_;
   std::vector<timer> timers_;
   unsigned caller_ = 0;  // the number of the thread that runs calls; 0: nobody does
   unsigned last_caller_ = 0;
