@@ -387,6 +387,10 @@ concept backend = memory_backend<B> && stream_backend<B> && requires(typename B:
   // Whether start_fork exists. Where it is false, forms that need it are refused at compile time.
   { B::has_fork } -> std::convertible_to<bool>;
 
+  // Whether what was registered for the exit runs while a lock is held that threads need to register more, static objects
+  // with a destructor among it: a handler must not wait for such a thread.
+  { B::exit_holds_lock } -> std::convertible_to<bool>;
+
   // --- Handles: a descriptor or HANDLE; a plain value, `invalid_handle` means none. All are created so
   // that no other program started by this process inherits them.
   { B::invalid_handle } -> std::convertible_to<typename B::handle>;
@@ -558,6 +562,34 @@ concept forking_backend = backend<B> && B::has_fork && requires(child_start<type
 };
 
 }  // namespace polyproc::inline v0_1
+
+// ---- polyproc/backend/lasting.hpp
+
+/// Static objects that are never destroyed.
+
+#include <new>
+
+namespace polyproc::inline v0_1::detail {
+
+/// A T in static memory without a destructor's call at the exit. Threads and other exit handlers use it to the end; and with
+/// some C libraries what is registered for the exit takes a lock that is held while handlers run: a thread that comes to such
+/// an object for the first time would wait there for a process that waits for the thread.
+template <class T>
+class lasting {
+ public:
+  template <class... Args>
+  explicit lasting(Args&&... args) {
+    ::new (static_cast<void*>(memory_)) T(std::forward<Args>(args)...);
+  }
+  lasting(lasting const&) = delete;
+  lasting& operator=(lasting const&) = delete;
+  T& operator*() const noexcept { return *std::launder(reinterpret_cast<T*>(memory_)); }
+
+ private:
+  alignas(T) mutable std::byte memory_[sizeof(T)];
+};
+
+}  // namespace polyproc::inline v0_1::detail
 
 #if (defined(_WIN32)) || (defined(POLYPROC_BACKEND_POSIX) || !defined(__linux__))
 
@@ -1257,6 +1289,7 @@ struct unix_common {
 
   static constexpr handle invalid_handle = -1;
   static constexpr bool has_fork = true;
+  static constexpr bool exit_holds_lock = false;
 
   static time_point now() noexcept { return std::chrono::steady_clock::now(); }
   static void yield() noexcept { ::sched_yield(); }
@@ -2572,9 +2605,10 @@ struct unix_children : unix_streams<Derived> {
   }
 
   static std::optional<std::size_t> wait_any(std::span<int const> handles, time_point deadline) {
-    std::vector<pollfd> look;
-    look.reserve(handles.size());
-    for (int const h : handles) look.push_back({h, POLLIN, 0});
+    std::array<pollfd, 16> few;
+    std::vector<pollfd> many(handles.size() > few.size() ? handles.size() : 0);
+    auto const look = std::span<pollfd>(many.empty() ? few.data() : many.data(), handles.size());
+    for (std::size_t i = 0; i < look.size(); ++i) look[i] = {handles[i], POLLIN, 0};
     for (;;) {
       int const ready = ::poll(look.data(), static_cast<nfds_t>(look.size()), poll_timeout(now(), deadline));
       if (ready < 0 && errno != EINTR) throw_errno("poll");
@@ -5151,7 +5185,7 @@ inline std::string user_bytes(void const* sid) {
 }
 
 inline std::string const& own_user() {
-  static std::string const mine = [] {
+  static lasting<std::string const> const mine([] {
     auto* const open = lookup<open_token_function>(L"advapi32.dll", "OpenProcessToken");
     auto* const query = lookup<query_token_function>(L"advapi32.dll", "GetTokenInformation");
     handle_type raw = nullptr;
@@ -5165,8 +5199,8 @@ inline std::string const& own_user() {
     void* sid = nullptr;  // the answer begins with a pointer to it
     std::memcpy(&sid, memory.data(), sizeof sid);
     return user_bytes(sid);
-  }();
-  return mine;
+  }());
+  return *mine;
 }
 
 /// For objects with a name: this user's, and nobody else may open them.
@@ -7560,6 +7594,7 @@ struct win32_backend : detail::win32::children,
   static constexpr std::string_view name = "win32";
   static constexpr handle invalid_handle = nullptr;
   static constexpr bool has_fork = false;
+  static constexpr bool exit_holds_lock = true;
 
   static time_point now() noexcept { return std::chrono::steady_clock::now(); }
   static void yield() noexcept { detail::win32::SwitchToThread(); }
@@ -12475,8 +12510,8 @@ namespace detail {
 /// Of this process: made at the first need, which is before its first child is started, or what its parent had.
 template <backend Backend>
 auth_key& process_key() {
-  static auth_key mine = auth_key::random<Backend>();
-  return mine;
+  static lasting<auth_key> const mine(auth_key::random<Backend>());
+  return *mine;
 }
 
 }  // namespace detail
@@ -13831,8 +13866,6 @@ class repairing_hold {
 };
 
 }  // namespace polyproc::inline v0_1::detail
-
-#include <new>
 
 namespace polyproc::inline v0_1::detail {
 
@@ -22445,8 +22478,8 @@ struct own_state {
   std::uint64_t record = 0;  // offset of our own
 };
 inline own_state& own() noexcept {
-  static own_state mine;
-  return mine;
+  static lasting<own_state> const mine;
+  return *mine;
 }
 inline own_facts& facts() noexcept { return own().told; }
 
@@ -23037,6 +23070,8 @@ class dispatcher {
 
   /// How long a thread stays that has nothing to do.
   static constexpr std::chrono::milliseconds linger{100};
+  /// How long a call may take at the exit where it may be waiting for the exit itself.
+  static constexpr std::chrono::seconds exit_patience{5};
 
   static std::atomic<dispatcher*>& there() noexcept {
     static constinit std::atomic<dispatcher*> one{nullptr};
@@ -23054,9 +23089,18 @@ class dispatcher {
     std::unique_lock hold{lock_};
     finishing_ = true;
     time_point patience = never;
+    auto steps = steps_;
+    auto stuck = Backend::now() + exit_patience;
     while (watching_ || caller_ != 0 || (threads_ != 0 && Backend::now() < patience)) {
       if (watching_) ring();
       bell_for_caller();
+      if (Backend::exit_holds_lock && for_good) {
+        if (std::exchange(steps, steps_) != steps_) stuck = Backend::now() + exit_patience;
+        if (Backend::now() >= stuck) {
+          leave_threads(hold);
+          break;
+        }
+      }
       // Those that are left are callbacks that wait.
       if (!watching_ && caller_ == 0 && patience == never) patience = Backend::now() + std::chrono::milliseconds{500};
       auto const seen = ended_.load();
@@ -23066,6 +23110,24 @@ class dispatcher {
     }
     finishing_ = false;
     over_ = over_ || for_good;
+  }
+
+  /// A thread that runs a call waits for what the thread that calls this holds: what is left is done here.
+  void leave_threads(std::unique_lock<std::mutex>& hold) noexcept {
+    caller_ = 0;
+    over_ = true;
+    auto const rest = std::exchange(watched_, {});
+    while (!calls_.empty()) {
+      auto call = std::move(calls_.front());
+      calls_.pop_front();
+      hold.unlock();
+      guarded_run<Backend>(call);
+      { auto const gone = std::move(call); }
+      hold.lock();
+    }
+    hold.unlock();
+    for (auto const& child : rest) run_callbacks(*child);
+    hold.lock();
   }
 
   // --- With lock_ held.
@@ -23169,6 +23231,7 @@ class dispatcher {
         guarded_run<Backend>(call);
         { auto const gone = std::move(call); }  // what it held may end here, and that may post something
         hold.lock();
+        ++steps_;
         if (caller_ == 0) caller_ = number;  // it had waited, and nobody was needed meanwhile
         mine = caller_ == number;
       }
@@ -23201,9 +23264,9 @@ class dispatcher {
       if (idle && Backend::now() >= until) break;
       auto deadline = until;
       for (auto const& one : timers_) deadline = std::min(deadline, one.when);
-      auto const children = watched_;
+      looked_at_ = watched_;
       hold.unlock();
-      auto over = look(children, deadline);
+      auto over = look(deadline);
       hold.lock();
       std::erase_if(watched_, [&](auto const& child) { return std::find(over.begin(), over.end(), child) != over.end(); });
       auto due = take_due();
@@ -23214,6 +23277,7 @@ class dispatcher {
       over.clear();
       due.clear();
       hold.lock();
+      ++steps_;
     }
     // Those that end at the same time as this process.
     auto const rest = finishing_ ? std::exchange(watched_, {}) : list{};
@@ -23243,26 +23307,26 @@ class dispatcher {
   }
 
   /// Waits until one of them has ended, the bell rings, or the time has come; those that have ended.
-  list look(list const& children, time_point until) noexcept {
+  list look(time_point until) noexcept {
     list over;
-    std::vector<handle> handles{bell_[0]};
     bool some_over = false;
-    for (auto const& child : children) {
+    handles_.assign(1, bell_[0]);
+    for (auto const& child : looked_at_) {
       auto const end = child->watch();
       some_over |= end == Backend::invalid_handle;
-      if (end != Backend::invalid_handle) handles.push_back(end);
+      if (end != Backend::invalid_handle) handles_.push_back(end);
     }
     try {
       auto const deadline =
           some_over ? time_point{} : std::min(until, Backend::now() + std::chrono::milliseconds{500});
-      auto const ready = Backend::wait_any(handles, deadline);
+      auto const ready = Backend::wait_any(handles_, deadline);
       if (ready == 0) {
         std::scoped_lock hold{lock_};
         std::byte one{};
         (void)Backend::pipe_read(bell_[0], {&one, 1});
         rung_ = false;
       }
-      for (auto const& child : children)
+      for (auto const& child : looked_at_)
         if (child->wait(time_point{})) over.push_back(child);
       // It has closed its end of a pipe, and lives on.
       if (over.empty() && ready.value_or(0) > 0) std::this_thread::sleep_for(std::chrono::milliseconds{10});
@@ -23270,7 +23334,8 @@ class dispatcher {
       log<Backend>(log_level::details, std::string("the thread that looks after children: ") + problem.what());
       std::this_thread::sleep_for(std::chrono::milliseconds{10});
     }
-    for (auto const& child : children) child->unwatch();
+    for (auto const& child : looked_at_) child->unwatch();
+    looked_at_.clear();
     return over;
   }
 
@@ -23293,11 +23358,15 @@ class dispatcher {
   std::mutex lock_;
   std::deque<callback<>> calls_;
   list watched_;
+  // What the watching thread is at. Members, so that a leak checker also sees them in a copy that fork has made.
+  list looked_at_;
+  std::vector<handle> handles_;
   std::vector<timer> timers_;
   unsigned caller_ = 0;  // the number of the thread that runs calls; 0: nobody does
   unsigned last_caller_ = 0;
   unsigned threads_ = 0;
   std::uint64_t last_timer_ = 0;
+  std::uint64_t steps_ = 0;  // calls that have returned
   bool caller_sleeps_ = false;
   bool watching_ = false;
   bool rung_ = false;
@@ -26741,8 +26810,8 @@ class outcome_base {
       mark() noexcept : pending_call(true) {}
       void run() noexcept override {}
     };
-    static mark the_mark;
-    return &the_mark;
+    static lasting<mark> const the_mark;
+    return &*the_mark;
   }
 
   /// In the order in which they were added.
@@ -32371,8 +32440,8 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
       void run(member&) noexcept override {}
       void give_up() noexcept override {}
     };
-    static mark the_mark;
-    return &the_mark;
+    static lasting<mark> const the_mark;
+    return &*the_mark;
   }
 
   // --- Taking work.

@@ -350,6 +350,10 @@ concept backend = memory_backend<B> && stream_backend<B> && requires(typename B:
   // Whether start_fork exists. Where it is false, forms that need it are refused at compile time.
   { B::has_fork } -> std::convertible_to<bool>;
 
+  // Whether what was registered for the exit runs while a lock is held that threads need to register more, static objects
+  // with a destructor among it: a handler must not wait for such a thread.
+  { B::exit_holds_lock } -> std::convertible_to<bool>;
+
   // --- Handles: a descriptor or HANDLE; a plain value, `invalid_handle` means none. All are created so
   // that no other program started by this process inherits them.
   { B::invalid_handle } -> std::convertible_to<typename B::handle>;

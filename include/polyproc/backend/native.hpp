@@ -3,6 +3,7 @@
 #pragma once
 
 #include <polyproc/backend/concept.hpp>
+#include <polyproc/backend/lasting.hpp>
 
 #if defined(_WIN32)
 #include <polyproc/backend/win32.hpp>

@@ -396,6 +396,7 @@ struct unix_common {
 
   static constexpr handle invalid_handle = -1;
   static constexpr bool has_fork = true;
+  static constexpr bool exit_holds_lock = false;
 
   static time_point now() noexcept { return std::chrono::steady_clock::now(); }
   static void yield() noexcept { ::sched_yield(); }

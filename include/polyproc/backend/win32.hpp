@@ -27,6 +27,7 @@ struct win32_backend : detail::win32::children,
   static constexpr std::string_view name = "win32";
   static constexpr handle invalid_handle = nullptr;
   static constexpr bool has_fork = false;
+  static constexpr bool exit_holds_lock = true;
 
   static time_point now() noexcept { return std::chrono::steady_clock::now(); }
   static void yield() noexcept { detail::win32::SwitchToThread(); }

@@ -1,6 +1,7 @@
 /// Whose this process is, and objects with a name that are this user's alone.
 #pragma once
 
+#include <polyproc/backend/lasting.hpp>
 #include <polyproc/backend/win32_support.hpp>
 
 #include <array>
@@ -16,7 +17,7 @@ inline std::string user_bytes(void const* sid) {
 }
 
 inline std::string const& own_user() {
-  static std::string const mine = [] {
+  static lasting<std::string const> const mine([] {
     auto* const open = lookup<open_token_function>(L"advapi32.dll", "OpenProcessToken");
     auto* const query = lookup<query_token_function>(L"advapi32.dll", "GetTokenInformation");
     handle_type raw = nullptr;
@@ -30,8 +31,8 @@ inline std::string const& own_user() {
     void* sid = nullptr;  // the answer begins with a pointer to it
     std::memcpy(&sid, memory.data(), sizeof sid);
     return user_bytes(sid);
-  }();
-  return mine;
+  }());
+  return *mine;
 }
 
 /// For objects with a name: this user's, and nobody else may open them.

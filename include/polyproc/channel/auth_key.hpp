@@ -1,6 +1,7 @@
 /// The secret by which the two sides of a connection know that they belong together.
 #pragma once
 
+#include <polyproc/backend/lasting.hpp>
 #include <polyproc/backend/native.hpp>
 #include <polyproc/wire/codec.hpp>
 
@@ -47,8 +48,8 @@ namespace detail {
 /// Of this process: made at the first need, which is before its first child is started, or what its parent had.
 template <backend Backend>
 auth_key& process_key() {
-  static auth_key mine = auth_key::random<Backend>();
-  return mine;
+  static lasting<auth_key> const mine(auth_key::random<Backend>());
+  return *mine;
 }
 
 }  // namespace detail

@@ -119,6 +119,8 @@ class dispatcher {
 
   /// How long a thread stays that has nothing to do.
   static constexpr std::chrono::milliseconds linger{100};
+  /// How long a call may take at the exit where it may be waiting for the exit itself.
+  static constexpr std::chrono::seconds exit_patience{5};
 
   static std::atomic<dispatcher*>& there() noexcept {
     static constinit std::atomic<dispatcher*> one{nullptr};
@@ -136,9 +138,18 @@ class dispatcher {
     std::unique_lock hold{lock_};
     finishing_ = true;
     time_point patience = never;
+    auto steps = steps_;
+    auto stuck = Backend::now() + exit_patience;
     while (watching_ || caller_ != 0 || (threads_ != 0 && Backend::now() < patience)) {
       if (watching_) ring();
       bell_for_caller();
+      if (Backend::exit_holds_lock && for_good) {
+        if (std::exchange(steps, steps_) != steps_) stuck = Backend::now() + exit_patience;
+        if (Backend::now() >= stuck) {
+          leave_threads(hold);
+          break;
+        }
+      }
       // Those that are left are callbacks that wait.
       if (!watching_ && caller_ == 0 && patience == never) patience = Backend::now() + std::chrono::milliseconds{500};
       auto const seen = ended_.load();
@@ -148,6 +159,24 @@ class dispatcher {
     }
     finishing_ = false;
     over_ = over_ || for_good;
+  }
+
+  /// A thread that runs a call waits for what the thread that calls this holds: what is left is done here.
+  void leave_threads(std::unique_lock<std::mutex>& hold) noexcept {
+    caller_ = 0;
+    over_ = true;
+    auto const rest = std::exchange(watched_, {});
+    while (!calls_.empty()) {
+      auto call = std::move(calls_.front());
+      calls_.pop_front();
+      hold.unlock();
+      guarded_run<Backend>(call);
+      { auto const gone = std::move(call); }
+      hold.lock();
+    }
+    hold.unlock();
+    for (auto const& child : rest) run_callbacks(*child);
+    hold.lock();
   }
 
   // --- With lock_ held.
@@ -251,6 +280,7 @@ class dispatcher {
         guarded_run<Backend>(call);
         { auto const gone = std::move(call); }  // what it held may end here, and that may post something
         hold.lock();
+        ++steps_;
         if (caller_ == 0) caller_ = number;  // it had waited, and nobody was needed meanwhile
         mine = caller_ == number;
       }
@@ -296,6 +326,7 @@ class dispatcher {
       over.clear();
       due.clear();
       hold.lock();
+      ++steps_;
     }
     // Those that end at the same time as this process.
     auto const rest = finishing_ ? std::exchange(watched_, {}) : list{};
@@ -384,6 +415,7 @@ class dispatcher {
   unsigned last_caller_ = 0;
   unsigned threads_ = 0;
   std::uint64_t last_timer_ = 0;
+  std::uint64_t steps_ = 0;  // calls that have returned
   bool caller_sleeps_ = false;
   bool watching_ = false;
   bool rung_ = false;

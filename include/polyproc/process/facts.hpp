@@ -2,6 +2,7 @@
 #pragma once
 
 #include <polyproc/backend/concept.hpp>
+#include <polyproc/backend/lasting.hpp>
 #include <polyproc/channel/auth_key.hpp>
 #include <polyproc/wire/codec.hpp>
 
@@ -55,8 +56,8 @@ struct own_state {
   std::uint64_t record = 0;  // offset of our own
 };
 inline own_state& own() noexcept {
-  static own_state mine;
-  return mine;
+  static lasting<own_state> const mine;
+  return *mine;
 }
 inline own_facts& facts() noexcept { return own().told; }
 

@@ -13,6 +13,7 @@
 /// while.
 #pragma once
 
+#include <polyproc/backend/lasting.hpp>
 #include <polyproc/process/child.hpp>
 #include <polyproc/task/executor.hpp>
 #include <polyproc/task/trace.hpp>
@@ -552,8 +553,8 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
       void run(member&) noexcept override {}
       void give_up() noexcept override {}
     };
-    static mark the_mark;
-    return &the_mark;
+    static lasting<mark> const the_mark;
+    return &*the_mark;
   }
 
   // --- Taking work.

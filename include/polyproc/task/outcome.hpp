@@ -5,6 +5,7 @@
 /// list whose head, once it was taken by the one who completes it, is `closed`: whoever finds that runs his call himself.
 #pragma once
 
+#include <polyproc/backend/lasting.hpp>
 #include <polyproc/process/dispatcher.hpp>
 #include <polyproc/sync/blocking.hpp>
 #include <polyproc/sync/waiting.hpp>
@@ -115,8 +116,8 @@ class outcome_base {
       mark() noexcept : pending_call(true) {}
       void run() noexcept override {}
     };
-    static mark the_mark;
-    return &the_mark;
+    static lasting<mark> const the_mark;
+    return &*the_mark;
   }
 
   /// In the order in which they were added.
