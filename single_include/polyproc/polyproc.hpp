@@ -3683,6 +3683,7 @@ struct _MEMORY_BASIC_INFORMATION;
 struct _OVERLAPPED;
 struct _PROCESS_INFORMATION;
 struct _PROC_THREAD_ATTRIBUTE_LIST;
+struct _RTL_SRWLOCK;
 struct _SECURITY_ATTRIBUTES;
 struct _STARTUPINFOW;
 
@@ -3721,6 +3722,8 @@ __declspec(dllimport) int __stdcall GetProcessTimes(handle_type, _FILETIME*, _FI
 __declspec(dllimport) int __stdcall GetThreadTimes(handle_type, _FILETIME*, _FILETIME*, _FILETIME*, _FILETIME*);
 __declspec(dllimport) int __stdcall SwitchToThread();
 __declspec(dllimport) void __stdcall Sleep(dword);
+__declspec(dllimport) void __stdcall AcquireSRWLockExclusive(_RTL_SRWLOCK*);
+__declspec(dllimport) void __stdcall ReleaseSRWLockExclusive(_RTL_SRWLOCK*);
 __declspec(dllimport) dword __stdcall ResumeThread(handle_type);
 __declspec(dllimport) int __stdcall TerminateProcess(handle_type, unsigned int);
 __declspec(dllimport) int __stdcall GetExitCodeProcess(handle_type, dword*);
@@ -4083,6 +4086,17 @@ Function kernel(char const* function_name) noexcept {
   throw std::system_error(static_cast<int>(number), std::system_category(), what);
 }
 
+/// Without a destructor: threads may use a static one while the program ends.
+class lasting_mutex {
+ public:
+  void lock() noexcept { AcquireSRWLockExclusive(system()); }
+  void unlock() noexcept { ReleaseSRWLockExclusive(system()); }
+
+ private:
+  _RTL_SRWLOCK* system() noexcept { return reinterpret_cast<_RTL_SRWLOCK*>(&word_); }
+  void* word_ = nullptr;  // all that the system's one is made of
+};
+
 /// A handle that is closed with its scope, for the paths on which something throws.
 class scoped_handle {
  public:
@@ -4424,7 +4438,7 @@ struct segments {
   static constexpr std::size_t largest_family = std::size_t{1} << (sizeof(void*) >= 8 ? 32 : 28);
   static constexpr std::size_t noted_unit = 65536;
 
-  static inline std::mutex family_lock_;
+  static inline lasting_mutex family_lock_;
   static inline handle_type family_handle_ = nullptr;
   static inline family_segment family_{};
   static inline std::array<std::byte, 16> family_id_{};
@@ -4542,7 +4556,7 @@ struct identities {
     return *all;
   }
 
-  static inline std::mutex kept_lock_;
+  static inline lasting_mutex kept_lock_;
   static inline std::size_t kept_next_ = 0;
 };
 
@@ -5863,19 +5877,22 @@ class passed_streams {
       for (std::size_t i = 0; i < size; ++i) {
         if ((i == 0 || i > name) && !ours(numbers[i])) return false;
       }
-      all_.emplace_back(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(size));
+      all().emplace_back(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(size));
       numbers = numbers.subspan(size);
     }
     return true;
   }
   static std::vector<std::uint64_t> take(std::size_t place) {
-    if (place >= all_.size() || all_[place].empty())
+    if (place >= all().size() || all()[place].empty())
       throw std::out_of_range("polyproc: this process was given no stream at that place");
-    return std::exchange(all_[place], {});
+    return std::exchange(all()[place], {});
   }
 
  private:
-  static inline std::vector<std::vector<std::uint64_t>> all_;
+  static std::vector<std::vector<std::uint64_t>>& all() {
+    static lasting<std::vector<std::vector<std::uint64_t>>> const those;
+    return *those;
+  }
 };
 
 /// Opens the client's end of a pipe of ours. nullptr: not possible, see GetLastError.
@@ -6256,7 +6273,7 @@ struct children : segments, identities, process_table {
     return job_;
   }
 
-  static inline std::mutex job_lock_;
+  static inline lasting_mutex job_lock_;
   static inline handle_type job_ = nullptr;
   static inline long own_parent_ = 0;
   static inline std::atomic<std::size_t> not_reaped_{0};
@@ -6856,9 +6873,9 @@ class fifo_names {
   }
 
  private:
-  static std::mutex& lock() {
-    static auto* const it = new std::mutex;
-    return *it;
+  static lasting_mutex& lock() {
+    static constinit lasting_mutex it;
+    return it;
   }
   /// Never destroyed: the system closes them.
   static std::map<std::wstring, scoped_handle>& created() {
@@ -7254,7 +7271,7 @@ struct named_sections {
     return section;
   }
 
-  static inline std::mutex ranges_lock_;
+  static inline lasting_mutex ranges_lock_;
 };
 
 }  // namespace polyproc::inline v0_1::detail::win32

@@ -14,6 +14,7 @@ struct _MEMORY_BASIC_INFORMATION;
 struct _OVERLAPPED;
 struct _PROCESS_INFORMATION;
 struct _PROC_THREAD_ATTRIBUTE_LIST;
+struct _RTL_SRWLOCK;
 struct _SECURITY_ATTRIBUTES;
 struct _STARTUPINFOW;
 
@@ -52,6 +53,8 @@ __declspec(dllimport) int __stdcall GetProcessTimes(handle_type, _FILETIME*, _FI
 __declspec(dllimport) int __stdcall GetThreadTimes(handle_type, _FILETIME*, _FILETIME*, _FILETIME*, _FILETIME*);
 __declspec(dllimport) int __stdcall SwitchToThread();
 __declspec(dllimport) void __stdcall Sleep(dword);
+__declspec(dllimport) void __stdcall AcquireSRWLockExclusive(_RTL_SRWLOCK*);
+__declspec(dllimport) void __stdcall ReleaseSRWLockExclusive(_RTL_SRWLOCK*);
 __declspec(dllimport) dword __stdcall ResumeThread(handle_type);
 __declspec(dllimport) int __stdcall TerminateProcess(handle_type, unsigned int);
 __declspec(dllimport) int __stdcall GetExitCodeProcess(handle_type, dword*);

@@ -366,7 +366,7 @@ struct children : segments, identities, process_table {
     return job_;
   }
 
-  static inline std::mutex job_lock_;
+  static inline lasting_mutex job_lock_;
   static inline handle_type job_ = nullptr;
   static inline long own_parent_ = 0;
   static inline std::atomic<std::size_t> not_reaped_{0};

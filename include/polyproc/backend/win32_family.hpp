@@ -217,7 +217,7 @@ struct segments {
   static constexpr std::size_t largest_family = std::size_t{1} << (sizeof(void*) >= 8 ? 32 : 28);
   static constexpr std::size_t noted_unit = 65536;
 
-  static inline std::mutex family_lock_;
+  static inline lasting_mutex family_lock_;
   static inline handle_type family_handle_ = nullptr;
   static inline family_segment family_{};
   static inline std::array<std::byte, 16> family_id_{};

@@ -246,9 +246,9 @@ class fifo_names {
   }
 
  private:
-  static std::mutex& lock() {
-    static auto* const it = new std::mutex;
-    return *it;
+  static lasting_mutex& lock() {
+    static constinit lasting_mutex it;
+    return it;
   }
   /// Never destroyed: the system closes them.
   static std::map<std::wstring, scoped_handle>& created() {

@@ -106,7 +106,7 @@ struct identities {
     return *all;
   }
 
-  static inline std::mutex kept_lock_;
+  static inline lasting_mutex kept_lock_;
   static inline std::size_t kept_next_ = 0;
 };
 

@@ -171,7 +171,7 @@ struct named_sections {
     return section;
   }
 
-  static inline std::mutex ranges_lock_;
+  static inline lasting_mutex ranges_lock_;
 };
 
 }  // namespace polyproc::inline v0_1::detail::win32

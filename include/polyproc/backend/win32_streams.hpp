@@ -548,19 +548,22 @@ class passed_streams {
       for (std::size_t i = 0; i < size; ++i) {
         if ((i == 0 || i > name) && !ours(numbers[i])) return false;
       }
-      all_.emplace_back(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(size));
+      all().emplace_back(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(size));
       numbers = numbers.subspan(size);
     }
     return true;
   }
   static std::vector<std::uint64_t> take(std::size_t place) {
-    if (place >= all_.size() || all_[place].empty())
+    if (place >= all().size() || all()[place].empty())
       throw std::out_of_range("polyproc: this process was given no stream at that place");
-    return std::exchange(all_[place], {});
+    return std::exchange(all()[place], {});
   }
 
  private:
-  static inline std::vector<std::vector<std::uint64_t>> all_;
+  static std::vector<std::vector<std::uint64_t>>& all() {
+    static lasting<std::vector<std::vector<std::uint64_t>>> const those;
+    return *those;
+  }
 };
 
 /// Opens the client's end of a pipe of ours. nullptr: not possible, see GetLastError.

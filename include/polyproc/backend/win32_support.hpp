@@ -31,6 +31,17 @@ Function kernel(char const* function_name) noexcept {
   throw std::system_error(static_cast<int>(number), std::system_category(), what);
 }
 
+/// Without a destructor: threads may use a static one while the program ends.
+class lasting_mutex {
+ public:
+  void lock() noexcept { AcquireSRWLockExclusive(system()); }
+  void unlock() noexcept { ReleaseSRWLockExclusive(system()); }
+
+ private:
+  _RTL_SRWLOCK* system() noexcept { return reinterpret_cast<_RTL_SRWLOCK*>(&word_); }
+  void* word_ = nullptr;  // all that the system's one is made of
+};
+
 /// A handle that is closed with its scope, for the paths on which something throws.
 class scoped_handle {
  public:
