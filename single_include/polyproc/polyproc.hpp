@@ -11303,7 +11303,7 @@ namespace polyproc::inline v0_1 {
 /// Where many bytes are to be written to, so that they need not be copied there afterwards.
 class large_memory {
  public:
-  virtual std::byte* get(std::size_t size) = 0;  // or throws std::bad_alloc
+  virtual std::byte* get(std::size_t size) = 0;  // nullptr: not now; or throws std::bad_alloc
   virtual void give_back(std::byte* memory) noexcept = 0;
 
  protected:
@@ -11355,8 +11355,9 @@ class byte_buffer {
  private:
   void grow(std::size_t more) {
     auto const room = std::max({std::size_t{64}, 2 * capacity_, size_ + more});
-    bool const there = where_ != nullptr && room >= many_;
-    auto* const larger = there ? where_->get(room) : new std::byte[room];
+    auto* larger = where_ != nullptr && room >= many_ ? where_->get(room) : nullptr;
+    bool const there = larger != nullptr;
+    if (!there) larger = new std::byte[room];
     if (size_ != 0) std::memcpy(larger, data_, size_);
     auto const size = size_;
     drop();
@@ -13684,6 +13685,16 @@ class census {
 /// Named memory has the same header and is mapped while there are handles to it; who counts its users is the system. See
 /// memory/named.hpp.
 
+// ---- polyproc/memory/later_frees.hpp
+
+/// Giving blocks of the arena back without waiting for whoever holds its books.
+///
+/// A process that is killed while it holds the books leaves them to the next one. One that is stopped there (by a debugger, a
+/// signal, a frozen control group) keeps them. What must go on all the same, such as ending that very process because its time is
+/// over, gives blocks back through here: what cannot be done at once is noted, in this process's own memory, and done by a later
+/// call of this process. Notes are done in the order in which they were made, so a block whose owner's blocks are to be swept first
+/// is not somebody else's before that. If this process is killed with notes, those blocks stay until the family ends.
+
 // ---- polyproc/memory/arena.hpp
 
 /// Blocks of the family's shared memory.
@@ -14175,9 +14186,16 @@ class arena {
   }
   /// Bytes in blocks now.
   static std::size_t used_bytes() {
+    if (auto* const first = before_counting().load()) first();
     auto books = get().books();
     auto const hold = books.lock();
     return static_cast<std::size_t>(books.in_use()) * page;
+  }
+
+  /// What this process does before it counts: gives back what it was to give back and could not.
+  static std::atomic<void (*)() noexcept>& before_counting() noexcept {
+    static constinit std::atomic<void (*)() noexcept> call{nullptr};
+    return call;
   }
 
  private:
@@ -14240,6 +14258,121 @@ class arena {
 
 namespace polyproc::inline v0_1::detail {
 
+template <backend Backend>
+class later_frees {
+ public:
+  /// As arena::free, now or later.
+  static void free(std::uint64_t offset) noexcept { now_or_later({note::one, offset, 0}); }
+  /// Frees all blocks with that owner, now or later.
+  static void sweep(std::uint64_t owner) noexcept { now_or_later({note::all, owner, 0}); }
+  /// Frees all blocks with that tag. Nobody may use the tag for anything new, for it may happen much later.
+  static void sweep(block_tag const& tag) noexcept { now_or_later({note::tagged, tag.owner, tag.number}); }
+
+  /// As arena::allocate; nothing when the books are held by somebody who seems to be stopped.
+  static std::optional<std::uint64_t> allocate(std::size_t size, block_tag tag) {
+    if (behind()) (void)catch_up();
+    auto got = arena<Backend>::allocate_until(size, tag, time_point{});
+    if (!got && !held().load(std::memory_order_relaxed))
+      got = arena<Backend>::allocate_until(size, tag, Backend::now() + patience);
+    held().store(!got, std::memory_order_relaxed);
+    return got;
+  }
+
+  /// Whether something is noted.
+  [[nodiscard]] static bool behind() noexcept { return notes_count().load(std::memory_order_acquire) != 0; }
+  /// Does what is noted, unless the books are held; whether nothing is left.
+  static bool catch_up(time_point until = time_point{}) noexcept {
+    std::scoped_lock hold{notes().lock};
+    auto& all = notes().in_order;
+    auto next = all.begin();
+    while (next != all.end() && done(*next, until)) ++next;
+    all.erase(all.begin(), next);
+    notes_count().store(all.size(), std::memory_order_release);
+    if (all.empty()) held().store(false, std::memory_order_relaxed);
+    return all.empty();
+  }
+
+ private:
+  /// Longer than who holds the books and runs takes, even if it is interrupted.
+  static constexpr std::chrono::milliseconds patience{20};
+
+  struct note {
+    enum what : std::uint32_t { one, all, tagged } kind;
+    std::uint64_t at;  // the block, or the owner
+    std::uint64_t number;
+  };
+  struct list {
+    std::mutex lock;
+    std::vector<note> in_order;
+  };
+  static list& notes() {
+    static lasting<list> const mine;
+    static bool const once = [] {
+      arena<Backend>::before_counting().store([]() noexcept { (void)catch_up(Backend::now() + patience); });
+      // What a parent has noted is the parent's to do.
+      Backend::at_fork_child([] {
+        std::construct_at(&notes());
+        notes_count().store(0);
+      });
+      return true;
+    }();
+    (void)once;
+    return *mine;
+  }
+  static std::atomic<std::size_t>& notes_count() noexcept {
+    static constinit std::atomic<std::size_t> count{0};
+    return count;
+  }
+  /// The books were held for longer than patience when this process last wanted them.
+  static std::atomic<bool>& held() noexcept {
+    static constinit std::atomic<bool> is{false};
+    return is;
+  }
+
+  static bool done(note const& what, time_point until) noexcept {
+    if (what.kind == note::one) return arena<Backend>::free(what.at, until);
+    return arena<Backend>::sweep(
+        [&](block_tag const& tag, std::uint64_t) {
+          return tag.owner == what.at && (what.kind == note::all || tag.number == what.number);
+        },
+        until);
+  }
+  static void now_or_later(note const& what) noexcept {
+    if (!behind() || catch_up()) {
+      if (done(what, time_point{})) return;
+      if (!held().load(std::memory_order_relaxed) && done(what, Backend::now() + patience)) return;
+    }
+    held().store(true, std::memory_order_relaxed);
+    try {
+      std::scoped_lock hold{notes().lock};
+      notes().in_order.push_back(what);
+      notes_count().store(notes().in_order.size(), std::memory_order_release);
+    } catch (...) {  // no memory for a note
+      (void)done(what, never);
+    }
+  }
+};
+
+/// What needs shared memory cannot be done as long as a process is stopped that holds its books.
+class books_held : public std::system_error {
+ public:
+  books_held()
+      : std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again),
+                          "polyproc: a process that is stopped holds the books of shared memory; resume it, or end it") {}
+};
+
+/// Throws std::bad_alloc, or books_held.
+template <backend Backend>
+std::uint64_t allocated_now(std::size_t size, block_tag tag) {
+  auto const got = later_frees<Backend>::allocate(size, tag);
+  if (!got) throw books_held();
+  return *got;
+}
+
+}  // namespace polyproc::inline v0_1::detail
+
+namespace polyproc::inline v0_1::detail {
+
 /// Called by those who must know whether a child that was given something still lives: its parent takes the status of the
 /// dead, and takes back what they never read. Set by whoever has children.
 inline std::atomic<void (*)() noexcept> look_after_children{nullptr};
@@ -14268,19 +14401,21 @@ class attachment {
     try {
       return new attachment(offset, arena<Backend>::at(offset, size + shared_block_header));
     } catch (...) {
-      arena<Backend>::free(offset);
+      later_frees<Backend>::free(offset);
       throw;
     }
   }
   /// The same without an attachment: the offset of the block; its one hold is the caller's to count (release_message).
+  /// With `not_wait`, throws books_held when the arena's books are held by somebody who seems to be stopped.
   static std::uint64_t create_block(std::size_t size, std::uint64_t fingerprint, std::uint64_t layout,
-                                    std::size_t zeroed = ~std::size_t{0}) {
-    auto const offset = arena<Backend>::allocate(size + shared_block_header);
+                                    std::size_t zeroed = ~std::size_t{0}, bool not_wait = false) {
+    auto const offset = not_wait ? allocated_now<Backend>(size + shared_block_header, {})
+                                 : arena<Backend>::allocate(size + shared_block_header);
     std::byte* memory = nullptr;
     try {
       memory = arena<Backend>::at(offset, size + shared_block_header);
     } catch (...) {
-      arena<Backend>::free(offset);
+      later_frees<Backend>::free(offset);
       throw;
     }
     std::memset(memory, 0, std::min(size, zeroed) + shared_block_header);
@@ -14439,6 +14574,8 @@ class attachment {
       a->next_ = a->previous_ = nullptr;
       a = next;
     }
+    // The last chance in this process.
+    if (later_frees<Backend>::behind()) (void)later_frees<Backend>::catch_up(Backend::now() + std::chrono::seconds{1});
   }
 
  private:
@@ -14484,8 +14621,8 @@ class attachment {
   static void let_go(header& head, std::uint64_t offset) noexcept {
     if (head.holds.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     head.magic = 0;
-    arena<Backend>::sweep([&](block_tag const& tag, std::uint64_t) { return tag.owner == offset; });
-    arena<Backend>::free(offset);
+    later_frees<Backend>::sweep(offset);
+    later_frees<Backend>::free(offset);
   }
 
   [[nodiscard]] header* head() const noexcept { return reinterpret_cast<header*>(memory_); }
@@ -22351,8 +22488,9 @@ struct child_record {
   char name[longest_name];
   std::byte bytes[room];
 
-  static child_record* create(std::uint64_t& offset) {
-    offset = attachment<Backend>::create_block(sizeof(child_record), fingerprint, layout);
+  /// With `not_wait`, throws books_held rather than wait for somebody who seems to be stopped.
+  static child_record* create(std::uint64_t& offset, bool not_wait = false) {
+    offset = attachment<Backend>::create_block(sizeof(child_record), fingerprint, layout, ~std::size_t{0}, not_wait);
     return at(offset);
   }
   static child_record* at(std::uint64_t offset) {
@@ -22371,12 +22509,14 @@ struct child_record {
   }
   [[nodiscard]] std::string read_name() const { return {name, std::min<std::size_t>(name_size, longest_name)}; }
 
-  /// Throws std::bad_alloc.
-  void write_work(std::span<std::byte const> work, std::uint64_t own_offset) {
+  /// Throws std::bad_alloc; with `not_wait`, books_held.
+  void write_work(std::span<std::byte const> work, std::uint64_t own_offset, bool not_wait = false) {
     work_size = work.size();
     std::byte* to = bytes;
     if (work.size() > room) {
-      work_at = arena<Backend>::allocate(work.size(), {own_offset, 0});  // gone with this block, if nobody frees it
+      block_tag const gone_with_this_block{own_offset, 0};  // if nobody frees it
+      work_at = not_wait ? allocated_now<Backend>(work.size(), gone_with_this_block)
+                         : arena<Backend>::allocate(work.size(), gone_with_this_block);
       to = arena<Backend>::at(work_at, work.size());
     }
     if (!work.empty()) std::memcpy(to, work.data(), work.size());
@@ -22393,7 +22533,7 @@ struct child_record {
   }
   /// When it was read, or the child is dead.
   void free_work() noexcept {
-    if (work_at != 0) arena<Backend>::free(std::exchange(work_at, 0));
+    if (work_at != 0) later_frees<Backend>::free(std::exchange(work_at, 0));
   }
 
   /// The last words, of the exception that ended the child. The work was read by then.
@@ -24672,7 +24812,7 @@ class basic_process {
     auto const told = facts_for(s);
     auto& list = detail::child_list<Backend>::get();
     list.sweep_if_any();
-    s.child = recorded(s.options, told);
+    s.child = recorded(s.options, told, false);
     s.child->made_by_itself();
     start_type start;
     start.work = detail::child_record<Backend>::work_of(s.child->offset());
@@ -24688,9 +24828,12 @@ class basic_process {
   }
 
   /// For the parts of the library that start processes of a kind of their own.
-  struct as_worker {};
-  void start(as_worker) {
+  struct as_worker {
+    bool not_wait = false;  // for whoever is stopped and holds the books of shared memory: throws books_held
+  };
+  void start(as_worker how) {
     get("start").worker = true;
+    get("start").not_wait = how.not_wait;
     start();
   }
   /// As on_exit, on whatever thread sees the end first: it takes no time and waits for nothing.
@@ -24722,6 +24865,7 @@ class basic_process {
     std::unique_ptr<detail::work<Backend>> work;
     std::shared_ptr<control> child;
     bool worker = false;
+    bool not_wait = false;
     std::mutex sentinel_lock;  // for the two below: any number of threads may ask
     bool watching = false;
     typename Backend::handle sentinel = Backend::invalid_handle;
@@ -24797,7 +24941,7 @@ class basic_process {
       throw std::invalid_argument("polyproc: a process's priority is a niceness from -20 (served first) to 19 (served last)");
     detail::child_streams<Backend> const streams(o.input, o.output, o.error);
     auto const environment = changed_environment(o.environment);
-    auto child = recorded(o, told);
+    auto child = recorded(o, told, s.not_wait);
 
     start_type start;
     start.work = detail::child_record<Backend>::work_of(child->offset());
@@ -24835,7 +24979,7 @@ class basic_process {
     encode(out, there);
     s.work->write(out);
     start.pass = out.passed();
-    child->shared().write_work(out.view(), child->offset());
+    child->shared().write_work(out.view(), child->offset(), s.not_wait);
     if (method == start_method::forkserver) {
       if (auto served = Backend::start_served(start)) {
         child->started(std::move(*served));
@@ -24853,9 +24997,9 @@ class basic_process {
   }
 
   /// Made before there is a child: memory that ends afterwards would leave one behind.
-  static std::shared_ptr<control> recorded(process_options const& o, detail::own_facts const& told) {
+  static std::shared_ptr<control> recorded(process_options const& o, detail::own_facts const& told, bool not_wait) {
     std::uint64_t offset = 0;
-    auto* const record = detail::child_record<Backend>::create(offset);
+    auto* const record = detail::child_record<Backend>::create(offset, not_wait);
     detail::attachment<Backend>::hold_for_message(offset);  // the child's
     record->creator = told.parent_identity;
     record->write_name(o.name);
@@ -29562,7 +29706,9 @@ class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
 ///
 /// Who may write what: until a slot is given, the pool; while it runs, its worker (how, result, began, ended); `stop` and
 /// `wanted` the pool at any time. Requests and results too large for the slot lie in blocks of the arena tagged {board, ...};
-/// of a result that its worker did not finish the pool frees the block by its tag, when the worker is dead.
+/// of a result that its worker did not finish the pool frees the block by its tag, when the worker is dead. A worker that is
+/// stopped while it holds the arena's books holds nobody up but other workers with large results: the pool waits for no books,
+/// and gives blocks back later (memory/later_frees.hpp). So no tag is ever used for anything else again.
 ///
 /// Who is told. A worker that has finished looks at the slot's `wanted`, after the exchange that says done: the pool sets it
 /// and then looks whether it is done; one of the two sees the other. `rung` is what the pool's process parks on; it is rung
@@ -29783,6 +29929,7 @@ class pool_board {
     letter result;
   };
   struct alignas(64) place {
+    word starts;   // of workers here, this one among them
     wide pid;      // of its process
     word arrived;  // 1: serves; 2: its initializer has failed, `problem` says how
     word leave;    // is to end when it is idle
@@ -29837,18 +29984,22 @@ class pool_board {
     return [first = first_](std::uint32_t i) -> wide& { return first[i].control; };
   }
 
+  enum class patience : bool { none, any };
+
   /// Blocks for what is being written, so that it need not be copied into one.
   class blocks final : public large_memory {
    public:
     static constexpr std::size_t many = 16384;
-    explicit blocks(std::uint64_t board) noexcept : board_(board) {}
+    blocks(std::uint64_t board, patience with_books) noexcept : board_(board), with_books_(with_books) {}
     void for_number(std::uint64_t number) noexcept { number_ = number; }
     std::byte* get(std::size_t size) override {
-      auto const block = arena<Backend>::allocate(size, {board_, number_});
-      last_ = {arena<Backend>::at(block, size), block, last_.memory, last_.block};
+      block_tag const tag{board_, number_};
+      auto const block = with_books_ == patience::any ? arena<Backend>::allocate(size, tag) : later_frees<Backend>::allocate(size, tag);
+      if (!block) return nullptr;
+      last_ = {arena<Backend>::at(*block, size), *block, last_.memory, last_.block};
       return last_.memory;
     }
-    void give_back(std::byte* memory) noexcept override { arena<Backend>::free(offset_of(memory)); }
+    void give_back(std::byte* memory) noexcept override { later_frees<Backend>::free(offset_of(memory)); }
     /// Of the last one, or the one before.
     [[nodiscard]] std::uint64_t offset_of(std::byte const* memory) const noexcept {
       return memory == last_.memory ? last_.block : last_.block_before;
@@ -29863,6 +30014,7 @@ class pool_board {
     } last_;
     std::uint64_t board_;
     std::uint64_t number_ = requests;
+    patience with_books_;
   };
   [[nodiscard]] std::uint64_t offset() const noexcept { return block_->offset(); }
 
@@ -29881,6 +30033,10 @@ class pool_board {
   [[nodiscard]] std::uint64_t new_block(std::size_t size, std::uint64_t number) const {
     return arena<Backend>::allocate(size, {block_->offset(), number});
   }
+  /// Nothing when somebody who seems to be stopped holds the books.
+  [[nodiscard]] std::optional<std::uint64_t> new_block_now(std::size_t size, std::uint64_t number) const {
+    return later_frees<Backend>::allocate(size, {block_->offset(), number});
+  }
   [[nodiscard]] std::span<std::byte const> read(letter const& from) const {
     auto const size = static_cast<std::size_t>(from.size);
     return {from.block == 0 ? from.data : arena<Backend>::at(from.block, size), size};
@@ -29892,22 +30048,20 @@ class pool_board {
     return of.began.compare_exchange_strong(noted, now) ? now : noted;
   }
   static void clear(letter& what) noexcept {
-    if (auto const block = std::exchange(what.block, 0); block != 0) arena<Backend>::free(block);
+    if (auto const block = std::exchange(what.block, 0); block != 0) later_frees<Backend>::free(block);
     what.size = 0;
   }
 
   /// Tags of blocks, by who is to free them.
-  static constexpr std::uint64_t result_of(std::uint32_t slot_number) noexcept { return 1 + std::uint64_t{slot_number}; }
-  static constexpr std::uint64_t problem_of(std::uint32_t worker_number) noexcept {
-    return (std::uint64_t{1} << 32) + worker_number;
+  static constexpr std::uint64_t requests = 0;
+  static constexpr std::uint64_t result_of(std::uint64_t ticket) noexcept { return std::uint64_t{1} << 62 | ticket; }
+  /// Of the worker that is at that place now.
+  [[nodiscard]] std::uint64_t problem_of(std::uint32_t place_number) const noexcept {
+    auto const starts = worker(place_number).starts.load(std::memory_order_relaxed);
+    return std::uint64_t{1} << 63 | std::uint64_t{starts} << 16 | place_number;
   }
-  static constexpr std::uint64_t requests = std::uint64_t{1} << 33;
   /// After a worker's death: what it had begun to write.
-  void free_blocks(std::uint64_t number) const noexcept {
-    arena<Backend>::sweep([&](block_tag const& tag, std::uint64_t) {
-      return tag.owner == block_->offset() && tag.number == number;
-    });
-  }
+  void free_blocks(std::uint64_t number) const noexcept { later_frees<Backend>::sweep({block_->offset(), number}); }
 
   /// After a task was given.
   void wake_for_task() const noexcept { top().workers.wake_for_task(top().tasks); }
@@ -29922,7 +30076,7 @@ class pool_board {
   }
 
   static constexpr std::uint64_t fingerprint() { return 0x626f617264ULL ^ sizeof(slot) ^ sizeof(head) << 20; }
-  static constexpr std::uint64_t layout = 2;
+  static constexpr std::uint64_t layout = 3;
   static constexpr char const* handle_name = "pool";
 
  private:
@@ -29952,7 +30106,7 @@ class pool_worker {
   using board_t = pool_board<Backend>;
 
   pool_worker(board_t board, std::uint32_t number)
-      : board_(std::move(board)), number_(number), top_(board_.top()), place_(board_.worker(number)), blocks_(board_.offset()) {
+      : board_(std::move(board)), number_(number), top_(board_.top()), place_(board_.worker(number)), blocks_(board_.offset(), board_t::patience::any) {
     result_.use_for_many(&blocks_, board_t::blocks::many);
   }
 
@@ -30009,20 +30163,20 @@ class pool_worker {
     if (times) board_t::note_began(slot, static_cast<std::uint64_t>(stamp()));
     if ((slot.flags & board_t::ring_at_begin) != 0 || ticket >= top_.begun_from.load(std::memory_order_relaxed)) board_.ring_bell();
     current_stop_token<Backend>() = {slot.stop, static_cast<std::uint32_t>(ticket + 1), nullptr};
-    blocks_.for_number(board_t::result_of(number));
+    blocks_.for_number(board_t::result_of(ticket));
     result_.clear();
     slot.how = board_t::ending::value;
     try {
       reader in(board_.read(slot.request));
       slot.reading.store(1, std::memory_order_relaxed);
       run_call<Backend>(in, result_);
-      put(slot.result, number);
+      put(slot.result, ticket);
     } catch (...) {
       slot.how = board_t::ending::exception;
       // What was encoded of a value goes nowhere: its holds are given back, and its block is freed while the slot is still ours.
       // Afterwards the pool may free it by its tag, and somebody else have it.
       result_.clear();
-      write_problem(slot.result, number, std::current_exception());
+      write_problem(slot.result, ticket, std::current_exception());
     }
     current_stop_token<Backend>() = {};
     if (times) slot.ended = stamp();
@@ -30038,24 +30192,24 @@ class pool_worker {
     result_.shrink();
   }
 
-  void put(typename board_t::letter& to, std::uint32_t number) {
+  void put(typename board_t::letter& to, std::uint64_t ticket) {
     if (!result_.wrote_many()) {
-      board_.write(to, board_t::result_of(number), result_.view());
+      board_.write(to, board_t::result_of(ticket), result_.view());
       return;
     }
     to.size = result_.view().size();
     to.block = blocks_.offset_of(result_.take_many());
   }
 
-  void write_problem(typename board_t::letter& to, std::uint32_t number, std::exception_ptr problem) {
+  void write_problem(typename board_t::letter& to, std::uint64_t ticket, std::exception_ptr problem) {
     writer out;
     encode_exception(out, std::move(problem));
     try {
-      board_.write(to, board_t::result_of(number), out.view());
+      board_.write(to, board_t::result_of(ticket), out.view());
     } catch (std::bad_alloc const&) {
       writer little;
       encode_exception(little, std::make_exception_ptr(std::bad_alloc()));
-      board_.write(to, board_t::result_of(number), little.view());
+      board_.write(to, board_t::result_of(ticket), little.view());
     }
   }
 
@@ -30064,7 +30218,7 @@ class pool_worker {
     writer out;
     encode_exception(out, std::move(problem));
     auto const bytes = out.view();
-    place_.problem = board_.new_block(bytes.size(), board_t::problem_of(number_));
+    place_.problem = board_.new_block(bytes.size(), board_.problem_of(number_));
     std::memcpy(arena<Backend>::at(place_.problem, bytes.size()), bytes.data(), bytes.size());
     place_.problem_size = bytes.size();
     place_.arrived.store(2);
@@ -30371,8 +30525,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       bool const simple = backlog_size_ == 0 && !mixed_ && (t.priority == common_priority_ || given_none());
       if (simple && !free_.empty() && ring_room()) {
         common_priority_ = t.priority;
-        give(what, out);
-        spare = std::move(spare_);
+        if (give(what, out)) spare = std::move(spare_);
+        else enter(what);
       } else {
         enter(what);
         if (free_.empty() && (++submitted_into_backlog_ % 32 == 0 || given_none())) harvest(out);
@@ -30792,11 +30946,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     while (backlog_size_ > 0 && !free_.empty() && ring_room() && given() < most) {
       auto what = next_of_backlog();
       if (!what) break;
-      give(what, out);
+      if (give(what, out)) continue;
+      to_the_front(std::move(what));
+      break;
     }
   }
 
-  void give(task_ptr const& what, work& out) {
+  /// False when it cannot be given now, because somebody who seems to be stopped holds the books of shared memory.
+  bool give(task_ptr const& what, work& out) {
     auto& t = *what;
     auto const number = free_.back();
     auto& slot = board_.at(number);
@@ -30806,14 +30963,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         if (t.call->has_holds()) t.call->forget_bytes();
         else spare_ = std::move(t.call);
       } else {
-        if (t.block() == 0) move_to_block(t);
+        if (t.block() == 0 && !move_to_block(t)) return false;
         slot.request.block = t.more->block;
         slot.request.size = t.more->block_size;
       }
     } catch (...) {
       t.at = task::place::over;
       out.give_up(what, std::current_exception());
-      return;
+      return true;
     }
     free_.pop_back();
     by_slot_[number] = what;
@@ -30829,21 +30986,25 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     if (t.asked_for.load()) slot.wanted.fetch_or(board_t::pool_asks);
     board_.tasks().give(slot.control, number);
     board_.wake_for_task();
+    return true;
   }
-  void move_to_block(task& t) {
+  bool move_to_block(task& t) {
     auto const bytes = t.call->view();
     auto& rare = t.rare();
-    rare.block = board_.new_block(bytes.size(), board_t::requests);
+    auto const block = board_.new_block_now(bytes.size(), board_t::requests);
+    if (!block) return false;
+    rare.block = *block;
     rare.block_size = bytes.size();
     std::memcpy(arena<Backend>::at(rare.block, bytes.size()), bytes.data(), bytes.size());
     t.call->forget_bytes();
+    return true;
   }
 
  public:
   /// Encodes a request; a large one where it is to lie.
   template <class Encode>
   void encode_request(task& t, Encode&& encode) {
-    typename board_t::blocks large(board_.offset());
+    typename board_t::blocks large(board_.offset(), board_t::patience::none);
     t.call->use_for_many(&large, board_t::blocks::many);
     try {
       encode(*t.call);
@@ -31026,7 +31187,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     free_block(t);
   }
   static void free_block(task& t) noexcept {
-    if (t.block() != 0) arena<Backend>::free(std::exchange(t.more->block, 0));
+    if (t.block() != 0) later_frees<Backend>::free(std::exchange(t.more->block, 0));
   }
   static std::exception_ptr stopped(task const& t, typename task::reason why) {
     auto const which = "polyproc: the task" + t.label();
@@ -31180,7 +31341,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     process_options o{.name = options_.name + "-" + std::to_string(i + 1), .daemon = true, .start = options_.start,
                       .group = true, .ignore_interrupt = true, .affinity = options_.affinity};
     basic_process<Backend> made(std::move(o), &serve_pool<Backend>, board_, i, options_.initializer);
-    made.start(typename basic_process<Backend>::as_worker{});
+    board_.worker(i).starts.fetch_add(1, std::memory_order_relaxed);
+    made.start(typename basic_process<Backend>::as_worker{.not_wait = manager_.joinable()});
     return made;
   }
   void note_start(std::uint32_t i) {
@@ -31243,7 +31405,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     } catch (...) {
       problem = std::current_exception();
     }
-    board_.free_blocks(board_t::problem_of(i));
+    board_.free_blocks(board_.problem_of(i));
     give_up_starting(out, problem);
   }
   /// Not faster and faster when they all die at once.
@@ -31267,9 +31429,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     std::erase(running_, number);
     if (recorder_ && by_slot_[number])
       record(*by_slot_[number], number, by_slot_[number]->why == task::reason::none ? "lost" : ending_of(*by_slot_[number], number));
+    auto const ticket = ring_t::ticket_of(slot.control.load(std::memory_order_relaxed));
     auto what = take_out(number);
     auto& t = *what;
-    board_.free_blocks(board_t::result_of(number));
+    board_.free_blocks(board_t::result_of(ticket));
     bool const read = slot.reading.load(std::memory_order_relaxed) != 0;
     if (t.why != task::reason::none) {
       if (read && t.call) t.call->sent();  // what it had taken over is lost with it
@@ -31328,6 +31491,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       {
         std::scoped_lock hold{lock_};
         if (finishing_) return;
+        bool const books_free = !later_frees<Backend>::behind() || later_frees<Backend>::catch_up();
         out.append(std::exchange(later_, {}));
         harvest(out);
         auto const now = Backend::now();
@@ -31343,7 +31507,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         sleep_until = std::min(sleep_until, choose_whom_to_start(now, to_start));
         hand_out(out);
         set_marks(out);
-        bool const busy = pending_ > 0 || doomed_ > 0 || without_room_ > 0;
+        bool const busy = pending_ > 0 || doomed_ > 0 || without_room_ > 0 || !books_free;
         pool_rests_.store(!busy);
         auto const rest = doomed_ > 0 ? std::chrono::milliseconds{1} : busy ? look_after_workers_every : idle_recheck;
         sleep_until = std::min(sleep_until, now + rest);
@@ -31442,6 +31606,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
           board_.worker(i).leave.store(1);
           wake_all_idle();
         }
+      } else if (is_books_held(problem)) {
+        start_not_before_ = Backend::now() + look_after_workers_every;
       } else {
         note_failed_start();
         if (failed_starts_ >= options_.start_attempts) give_up_starting(out, problem);
@@ -31449,6 +31615,15 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       count_absent();
     }
     settle(out);
+  }
+  static bool is_books_held(std::exception_ptr const& problem) noexcept {
+    try {
+      std::rethrow_exception(problem);
+    } catch (books_held const&) {
+      return true;
+    } catch (...) {
+      return false;
+    }
   }
   /// It and all that it has started.
   void end_worker(std::uint32_t i) noexcept {

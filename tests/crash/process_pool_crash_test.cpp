@@ -132,6 +132,97 @@ void sweep(char const* what, double share, bool repeats, Submit submit, Good goo
   CHECK(after <= before + 4096);
 }
 
+/// The worker is left standing after the Nth instruction, for as long as it takes; so it may hold what it has locked.
+void stand_still(double share) {
+  auto const seed = setting<unsigned>("POLYPROC_CRASH_SEED", std::random_device{}());
+  INFO("POLYPROC_CRASH_SEED=" << seed);
+  std::mt19937 random(seed);
+  auto const end = std::chrono::steady_clock::now() +
+                   std::chrono::milliseconds(static_cast<long>(1000 * share * setting<double>("POLYPROC_CRASH_SECONDS", 40)));
+  using arena = polyproc::detail::arena<polyproc::native_backend>;
+  constexpr std::size_t large = 20000;
+  auto const echo = [](std::string text) { return text; };
+  process_pool pool({.workers = 1, .start_attempts = 1000000});
+  process_pool others({.workers = 1});
+  CHECK(pool.apply(echo, std::string(large, 'a')).size() == large);
+  auto const books_held = [] {
+    auto const probe = arena::allocate_until(1, {}, {});
+    if (probe) arena::free(*probe);
+    return !probe;
+  };
+  std::size_t way = 0;
+  std::vector<std::size_t> inside;  // after so many instructions it holds the books of shared memory
+  long last = 0;
+  {
+    last = sleeping_worker(pool, 0);
+    stepped worker(last);
+    auto f = pool.submit(echo, std::string(large, 'a'));
+    for (; way < 2000000 && worker.step(); ++way)
+      if (books_held()) inside.push_back(way + 1);
+    CHECK(pool.kill_worker(last));
+    CHECK(f.get().size() == large);
+  }
+  REQUIRE_FALSE(inside.empty());
+  auto const before = arena::used_bytes();
+  std::size_t points = 0, values = 0, late = 0, cancelled = 0, held = 0;
+  std::chrono::nanoseconds longest{0};
+  auto const timed = [&](auto&& what) {
+    auto const begin = std::chrono::steady_clock::now();
+    what();
+    longest = std::max<std::chrono::nanoseconds>(longest, std::chrono::steady_clock::now() - begin);
+  };
+  while (points < 10 || std::chrono::steady_clock::now() < end) {
+    auto const pid = sleeping_worker(pool, last);
+    auto const n = random() % 4 == 0 ? random() % (way + 1) : inside[random() % inside.size()];
+    auto worker = std::make_unique<stepped>(pid);
+    auto const submitted = std::chrono::steady_clock::now();
+    bool const by_deadline = points % 4 == 3;
+    auto f = pool.submit({.deadline = by_deadline ? polyproc::native_backend::now() + 500ms : polyproc::never, .grace = 5ms},
+                         echo, std::string(large, 'a'));
+    std::size_t done = 0;
+    while (done < n && worker->step()) ++done;
+    last = pid;
+    ++points;
+    INFO("after " << n << " of " << way << " instructions");
+    // Somebody else's task, which needs the same books: handed over, taken back.
+    bool const books = books_held();
+    held += books;
+    timed([&] {
+      auto g = others.try_submit(echo, std::string(large, 'b'));
+      REQUIRE(g);
+      if (books) (void)g->cancel();
+      CHECK(g->wait_for(crash_limit));
+    });
+    if (by_deadline) std::this_thread::sleep_until(submitted + 500ms);
+    else (void)f.cancel();
+    timed([&] { REQUIRE(f.wait_for(crash_limit)); });
+    try {
+      bool const right = f.get() == std::string(large, 'a');
+      CHECK(right);
+      ++values;
+    } catch (polyproc::time_limit_exceeded const&) {
+      ++late;
+      CHECK(by_deadline);
+    } catch (polyproc::task_cancelled const&) {
+      ++cancelled;
+      CHECK_FALSE(by_deadline);
+    }
+    (void)pool.kill_worker(pid);  // one that had finished, or not begun
+    worker.reset();
+    auto next = pool.submit(echo, std::string(large, 'c'));
+    REQUIRE(next.wait_for(crash_limit));
+    CHECK(next.get() == std::string(large, 'c'));
+  }
+  CHECK(others.apply(echo, std::string(large, 'd')).size() == large);
+  std::printf("stopped: seed %u: %zu points on a way of %zu instructions, %zu gave their value, %zu were cancelled, %zu given up "
+              "at their deadline, %zu times the books of shared memory were held; nobody waited longer than %lld ms\n",
+              seed, points, way, values, cancelled, late, held,
+              static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(longest).count()));
+  std::fflush(stdout);
+  CHECK(held > 0);
+  CHECK(arena::used_bytes() <= before + 4096);
+}
+
 std::string fill(std::size_t size) { return std::string(size, 'f'); }
 int from_gate(shared_gate g, std::string const& text) {
   g->count += 1;
@@ -160,6 +251,10 @@ TEST_CASE_METHOD(tidy, "[H1] a kill at any instruction of a worker: a large requ
   sweep("a large request with a handle", 0.2, false,
         [&](process_pool& pool) { return pool.submit(from_gate, g, std::string(5000, 'r')); },
         [](auto f) { return f.get() == 5000; });
+}
+
+TEST_CASE_METHOD(tidy, "a worker that is stopped at any instruction holds up no deadline, no cancel and no try_submit") {
+  stand_still(0.3);
 }
 
 TEST_CASE_METHOD(tidy, "[H1] a kill at any instruction of a worker: a task that throws") {

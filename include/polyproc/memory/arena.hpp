@@ -5,6 +5,7 @@
 
 #include <polyproc/memory/extents.hpp>
 
+#include <atomic>
 #include <bit>
 #include <cstring>
 #include <optional>
@@ -94,9 +95,16 @@ class arena {
   }
   /// Bytes in blocks now.
   static std::size_t used_bytes() {
+    if (auto* const first = before_counting().load()) first();
     auto books = get().books();
     auto const hold = books.lock();
     return static_cast<std::size_t>(books.in_use()) * page;
+  }
+
+  /// What this process does before it counts: gives back what it was to give back and could not.
+  static std::atomic<void (*)() noexcept>& before_counting() noexcept {
+    static constinit std::atomic<void (*)() noexcept> call{nullptr};
+    return call;
   }
 
  private:

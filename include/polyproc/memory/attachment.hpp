@@ -12,7 +12,7 @@
 /// memory/named.hpp.
 #pragma once
 
-#include <polyproc/memory/arena.hpp>
+#include <polyproc/memory/later_frees.hpp>
 #include <polyproc/wire/buffer.hpp>
 #include <polyproc/wire/error.hpp>
 
@@ -51,19 +51,21 @@ class attachment {
     try {
       return new attachment(offset, arena<Backend>::at(offset, size + shared_block_header));
     } catch (...) {
-      arena<Backend>::free(offset);
+      later_frees<Backend>::free(offset);
       throw;
     }
   }
   /// The same without an attachment: the offset of the block; its one hold is the caller's to count (release_message).
+  /// With `not_wait`, throws books_held when the arena's books are held by somebody who seems to be stopped.
   static std::uint64_t create_block(std::size_t size, std::uint64_t fingerprint, std::uint64_t layout,
-                                    std::size_t zeroed = ~std::size_t{0}) {
-    auto const offset = arena<Backend>::allocate(size + shared_block_header);
+                                    std::size_t zeroed = ~std::size_t{0}, bool not_wait = false) {
+    auto const offset = not_wait ? allocated_now<Backend>(size + shared_block_header, {})
+                                 : arena<Backend>::allocate(size + shared_block_header);
     std::byte* memory = nullptr;
     try {
       memory = arena<Backend>::at(offset, size + shared_block_header);
     } catch (...) {
-      arena<Backend>::free(offset);
+      later_frees<Backend>::free(offset);
       throw;
     }
     std::memset(memory, 0, std::min(size, zeroed) + shared_block_header);
@@ -222,6 +224,8 @@ class attachment {
       a->next_ = a->previous_ = nullptr;
       a = next;
     }
+    // The last chance in this process.
+    if (later_frees<Backend>::behind()) (void)later_frees<Backend>::catch_up(Backend::now() + std::chrono::seconds{1});
   }
 
  private:
@@ -267,8 +271,8 @@ class attachment {
   static void let_go(header& head, std::uint64_t offset) noexcept {
     if (head.holds.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     head.magic = 0;
-    arena<Backend>::sweep([&](block_tag const& tag, std::uint64_t) { return tag.owner == offset; });
-    arena<Backend>::free(offset);
+    later_frees<Backend>::sweep(offset);
+    later_frees<Backend>::free(offset);
   }
 
   [[nodiscard]] header* head() const noexcept { return reinterpret_cast<header*>(memory_); }

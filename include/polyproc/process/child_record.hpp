@@ -52,8 +52,9 @@ struct child_record {
   char name[longest_name];
   std::byte bytes[room];
 
-  static child_record* create(std::uint64_t& offset) {
-    offset = attachment<Backend>::create_block(sizeof(child_record), fingerprint, layout);
+  /// With `not_wait`, throws books_held rather than wait for somebody who seems to be stopped.
+  static child_record* create(std::uint64_t& offset, bool not_wait = false) {
+    offset = attachment<Backend>::create_block(sizeof(child_record), fingerprint, layout, ~std::size_t{0}, not_wait);
     return at(offset);
   }
   static child_record* at(std::uint64_t offset) {
@@ -72,12 +73,14 @@ struct child_record {
   }
   [[nodiscard]] std::string read_name() const { return {name, std::min<std::size_t>(name_size, longest_name)}; }
 
-  /// Throws std::bad_alloc.
-  void write_work(std::span<std::byte const> work, std::uint64_t own_offset) {
+  /// Throws std::bad_alloc; with `not_wait`, books_held.
+  void write_work(std::span<std::byte const> work, std::uint64_t own_offset, bool not_wait = false) {
     work_size = work.size();
     std::byte* to = bytes;
     if (work.size() > room) {
-      work_at = arena<Backend>::allocate(work.size(), {own_offset, 0});  // gone with this block, if nobody frees it
+      block_tag const gone_with_this_block{own_offset, 0};  // if nobody frees it
+      work_at = not_wait ? allocated_now<Backend>(work.size(), gone_with_this_block)
+                         : arena<Backend>::allocate(work.size(), gone_with_this_block);
       to = arena<Backend>::at(work_at, work.size());
     }
     if (!work.empty()) std::memcpy(to, work.data(), work.size());
@@ -94,7 +97,7 @@ struct child_record {
   }
   /// When it was read, or the child is dead.
   void free_work() noexcept {
-    if (work_at != 0) arena<Backend>::free(std::exchange(work_at, 0));
+    if (work_at != 0) later_frees<Backend>::free(std::exchange(work_at, 0));
   }
 
   /// The last words, of the exception that ended the child. The work was read by then.

@@ -434,7 +434,7 @@ class basic_process {
     auto const told = facts_for(s);
     auto& list = detail::child_list<Backend>::get();
     list.sweep_if_any();
-    s.child = recorded(s.options, told);
+    s.child = recorded(s.options, told, false);
     s.child->made_by_itself();
     start_type start;
     start.work = detail::child_record<Backend>::work_of(s.child->offset());
@@ -450,9 +450,12 @@ class basic_process {
   }
 
   /// For the parts of the library that start processes of a kind of their own.
-  struct as_worker {};
-  void start(as_worker) {
+  struct as_worker {
+    bool not_wait = false;  // for whoever is stopped and holds the books of shared memory: throws books_held
+  };
+  void start(as_worker how) {
     get("start").worker = true;
+    get("start").not_wait = how.not_wait;
     start();
   }
   /// As on_exit, on whatever thread sees the end first: it takes no time and waits for nothing.
@@ -484,6 +487,7 @@ class basic_process {
     std::unique_ptr<detail::work<Backend>> work;
     std::shared_ptr<control> child;
     bool worker = false;
+    bool not_wait = false;
     std::mutex sentinel_lock;  // for the two below: any number of threads may ask
     bool watching = false;
     typename Backend::handle sentinel = Backend::invalid_handle;
@@ -559,7 +563,7 @@ class basic_process {
       throw std::invalid_argument("polyproc: a process's priority is a niceness from -20 (served first) to 19 (served last)");
     detail::child_streams<Backend> const streams(o.input, o.output, o.error);
     auto const environment = changed_environment(o.environment);
-    auto child = recorded(o, told);
+    auto child = recorded(o, told, s.not_wait);
 
     start_type start;
     start.work = detail::child_record<Backend>::work_of(child->offset());
@@ -597,7 +601,7 @@ class basic_process {
     encode(out, there);
     s.work->write(out);
     start.pass = out.passed();
-    child->shared().write_work(out.view(), child->offset());
+    child->shared().write_work(out.view(), child->offset(), s.not_wait);
     if (method == start_method::forkserver) {
       if (auto served = Backend::start_served(start)) {
         child->started(std::move(*served));
@@ -615,9 +619,9 @@ class basic_process {
   }
 
   /// Made before there is a child: memory that ends afterwards would leave one behind.
-  static std::shared_ptr<control> recorded(process_options const& o, detail::own_facts const& told) {
+  static std::shared_ptr<control> recorded(process_options const& o, detail::own_facts const& told, bool not_wait) {
     std::uint64_t offset = 0;
-    auto* const record = detail::child_record<Backend>::create(offset);
+    auto* const record = detail::child_record<Backend>::create(offset, not_wait);
     detail::attachment<Backend>::hold_for_message(offset);  // the child's
     record->creator = told.parent_identity;
     record->write_name(o.name);

@@ -2,7 +2,9 @@
 ///
 /// Who may write what: until a slot is given, the pool; while it runs, its worker (how, result, began, ended); `stop` and
 /// `wanted` the pool at any time. Requests and results too large for the slot lie in blocks of the arena tagged {board, ...};
-/// of a result that its worker did not finish the pool frees the block by its tag, when the worker is dead.
+/// of a result that its worker did not finish the pool frees the block by its tag, when the worker is dead. A worker that is
+/// stopped while it holds the arena's books holds nobody up but other workers with large results: the pool waits for no books,
+/// and gives blocks back later (memory/later_frees.hpp). So no tag is ever used for anything else again.
 ///
 /// Who is told. A worker that has finished looks at the slot's `wanted`, after the exchange that says done: the pool sets it
 /// and then looks whether it is done; one of the two sees the other. `rung` is what the pool's process parks on; it is rung
@@ -50,6 +52,7 @@ class pool_board {
     letter result;
   };
   struct alignas(64) place {
+    word starts;   // of workers here, this one among them
     wide pid;      // of its process
     word arrived;  // 1: serves; 2: its initializer has failed, `problem` says how
     word leave;    // is to end when it is idle
@@ -104,18 +107,22 @@ class pool_board {
     return [first = first_](std::uint32_t i) -> wide& { return first[i].control; };
   }
 
+  enum class patience : bool { none, any };
+
   /// Blocks for what is being written, so that it need not be copied into one.
   class blocks final : public large_memory {
    public:
     static constexpr std::size_t many = 16384;
-    explicit blocks(std::uint64_t board) noexcept : board_(board) {}
+    blocks(std::uint64_t board, patience with_books) noexcept : board_(board), with_books_(with_books) {}
     void for_number(std::uint64_t number) noexcept { number_ = number; }
     std::byte* get(std::size_t size) override {
-      auto const block = arena<Backend>::allocate(size, {board_, number_});
-      last_ = {arena<Backend>::at(block, size), block, last_.memory, last_.block};
+      block_tag const tag{board_, number_};
+      auto const block = with_books_ == patience::any ? arena<Backend>::allocate(size, tag) : later_frees<Backend>::allocate(size, tag);
+      if (!block) return nullptr;
+      last_ = {arena<Backend>::at(*block, size), *block, last_.memory, last_.block};
       return last_.memory;
     }
-    void give_back(std::byte* memory) noexcept override { arena<Backend>::free(offset_of(memory)); }
+    void give_back(std::byte* memory) noexcept override { later_frees<Backend>::free(offset_of(memory)); }
     /// Of the last one, or the one before.
     [[nodiscard]] std::uint64_t offset_of(std::byte const* memory) const noexcept {
       return memory == last_.memory ? last_.block : last_.block_before;
@@ -130,6 +137,7 @@ class pool_board {
     } last_;
     std::uint64_t board_;
     std::uint64_t number_ = requests;
+    patience with_books_;
   };
   [[nodiscard]] std::uint64_t offset() const noexcept { return block_->offset(); }
 
@@ -148,6 +156,10 @@ class pool_board {
   [[nodiscard]] std::uint64_t new_block(std::size_t size, std::uint64_t number) const {
     return arena<Backend>::allocate(size, {block_->offset(), number});
   }
+  /// Nothing when somebody who seems to be stopped holds the books.
+  [[nodiscard]] std::optional<std::uint64_t> new_block_now(std::size_t size, std::uint64_t number) const {
+    return later_frees<Backend>::allocate(size, {block_->offset(), number});
+  }
   [[nodiscard]] std::span<std::byte const> read(letter const& from) const {
     auto const size = static_cast<std::size_t>(from.size);
     return {from.block == 0 ? from.data : arena<Backend>::at(from.block, size), size};
@@ -159,22 +171,20 @@ class pool_board {
     return of.began.compare_exchange_strong(noted, now) ? now : noted;
   }
   static void clear(letter& what) noexcept {
-    if (auto const block = std::exchange(what.block, 0); block != 0) arena<Backend>::free(block);
+    if (auto const block = std::exchange(what.block, 0); block != 0) later_frees<Backend>::free(block);
     what.size = 0;
   }
 
   /// Tags of blocks, by who is to free them.
-  static constexpr std::uint64_t result_of(std::uint32_t slot_number) noexcept { return 1 + std::uint64_t{slot_number}; }
-  static constexpr std::uint64_t problem_of(std::uint32_t worker_number) noexcept {
-    return (std::uint64_t{1} << 32) + worker_number;
+  static constexpr std::uint64_t requests = 0;
+  static constexpr std::uint64_t result_of(std::uint64_t ticket) noexcept { return std::uint64_t{1} << 62 | ticket; }
+  /// Of the worker that is at that place now.
+  [[nodiscard]] std::uint64_t problem_of(std::uint32_t place_number) const noexcept {
+    auto const starts = worker(place_number).starts.load(std::memory_order_relaxed);
+    return std::uint64_t{1} << 63 | std::uint64_t{starts} << 16 | place_number;
   }
-  static constexpr std::uint64_t requests = std::uint64_t{1} << 33;
   /// After a worker's death: what it had begun to write.
-  void free_blocks(std::uint64_t number) const noexcept {
-    arena<Backend>::sweep([&](block_tag const& tag, std::uint64_t) {
-      return tag.owner == block_->offset() && tag.number == number;
-    });
-  }
+  void free_blocks(std::uint64_t number) const noexcept { later_frees<Backend>::sweep({block_->offset(), number}); }
 
   /// After a task was given.
   void wake_for_task() const noexcept { top().workers.wake_for_task(top().tasks); }
@@ -189,7 +199,7 @@ class pool_board {
   }
 
   static constexpr std::uint64_t fingerprint() { return 0x626f617264ULL ^ sizeof(slot) ^ sizeof(head) << 20; }
-  static constexpr std::uint64_t layout = 2;
+  static constexpr std::uint64_t layout = 3;
   static constexpr char const* handle_name = "pool";
 
  private:

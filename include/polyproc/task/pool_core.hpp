@@ -122,8 +122,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       bool const simple = backlog_size_ == 0 && !mixed_ && (t.priority == common_priority_ || given_none());
       if (simple && !free_.empty() && ring_room()) {
         common_priority_ = t.priority;
-        give(what, out);
-        spare = std::move(spare_);
+        if (give(what, out)) spare = std::move(spare_);
+        else enter(what);
       } else {
         enter(what);
         if (free_.empty() && (++submitted_into_backlog_ % 32 == 0 || given_none())) harvest(out);
@@ -543,11 +543,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     while (backlog_size_ > 0 && !free_.empty() && ring_room() && given() < most) {
       auto what = next_of_backlog();
       if (!what) break;
-      give(what, out);
+      if (give(what, out)) continue;
+      to_the_front(std::move(what));
+      break;
     }
   }
 
-  void give(task_ptr const& what, work& out) {
+  /// False when it cannot be given now, because somebody who seems to be stopped holds the books of shared memory.
+  bool give(task_ptr const& what, work& out) {
     auto& t = *what;
     auto const number = free_.back();
     auto& slot = board_.at(number);
@@ -557,14 +560,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         if (t.call->has_holds()) t.call->forget_bytes();
         else spare_ = std::move(t.call);
       } else {
-        if (t.block() == 0) move_to_block(t);
+        if (t.block() == 0 && !move_to_block(t)) return false;
         slot.request.block = t.more->block;
         slot.request.size = t.more->block_size;
       }
     } catch (...) {
       t.at = task::place::over;
       out.give_up(what, std::current_exception());
-      return;
+      return true;
     }
     free_.pop_back();
     by_slot_[number] = what;
@@ -580,21 +583,25 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     if (t.asked_for.load()) slot.wanted.fetch_or(board_t::pool_asks);
     board_.tasks().give(slot.control, number);
     board_.wake_for_task();
+    return true;
   }
-  void move_to_block(task& t) {
+  bool move_to_block(task& t) {
     auto const bytes = t.call->view();
     auto& rare = t.rare();
-    rare.block = board_.new_block(bytes.size(), board_t::requests);
+    auto const block = board_.new_block_now(bytes.size(), board_t::requests);
+    if (!block) return false;
+    rare.block = *block;
     rare.block_size = bytes.size();
     std::memcpy(arena<Backend>::at(rare.block, bytes.size()), bytes.data(), bytes.size());
     t.call->forget_bytes();
+    return true;
   }
 
  public:
   /// Encodes a request; a large one where it is to lie.
   template <class Encode>
   void encode_request(task& t, Encode&& encode) {
-    typename board_t::blocks large(board_.offset());
+    typename board_t::blocks large(board_.offset(), board_t::patience::none);
     t.call->use_for_many(&large, board_t::blocks::many);
     try {
       encode(*t.call);
@@ -777,7 +784,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     free_block(t);
   }
   static void free_block(task& t) noexcept {
-    if (t.block() != 0) arena<Backend>::free(std::exchange(t.more->block, 0));
+    if (t.block() != 0) later_frees<Backend>::free(std::exchange(t.more->block, 0));
   }
   static std::exception_ptr stopped(task const& t, typename task::reason why) {
     auto const which = "polyproc: the task" + t.label();
@@ -931,7 +938,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     process_options o{.name = options_.name + "-" + std::to_string(i + 1), .daemon = true, .start = options_.start,
                       .group = true, .ignore_interrupt = true, .affinity = options_.affinity};
     basic_process<Backend> made(std::move(o), &serve_pool<Backend>, board_, i, options_.initializer);
-    made.start(typename basic_process<Backend>::as_worker{});
+    board_.worker(i).starts.fetch_add(1, std::memory_order_relaxed);
+    made.start(typename basic_process<Backend>::as_worker{.not_wait = manager_.joinable()});
     return made;
   }
   void note_start(std::uint32_t i) {
@@ -994,7 +1002,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     } catch (...) {
       problem = std::current_exception();
     }
-    board_.free_blocks(board_t::problem_of(i));
+    board_.free_blocks(board_.problem_of(i));
     give_up_starting(out, problem);
   }
   /// Not faster and faster when they all die at once.
@@ -1018,9 +1026,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     std::erase(running_, number);
     if (recorder_ && by_slot_[number])
       record(*by_slot_[number], number, by_slot_[number]->why == task::reason::none ? "lost" : ending_of(*by_slot_[number], number));
+    auto const ticket = ring_t::ticket_of(slot.control.load(std::memory_order_relaxed));
     auto what = take_out(number);
     auto& t = *what;
-    board_.free_blocks(board_t::result_of(number));
+    board_.free_blocks(board_t::result_of(ticket));
     bool const read = slot.reading.load(std::memory_order_relaxed) != 0;
     if (t.why != task::reason::none) {
       if (read && t.call) t.call->sent();  // what it had taken over is lost with it
@@ -1079,6 +1088,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       {
         std::scoped_lock hold{lock_};
         if (finishing_) return;
+        bool const books_free = !later_frees<Backend>::behind() || later_frees<Backend>::catch_up();
         out.append(std::exchange(later_, {}));
         harvest(out);
         auto const now = Backend::now();
@@ -1094,7 +1104,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         sleep_until = std::min(sleep_until, choose_whom_to_start(now, to_start));
         hand_out(out);
         set_marks(out);
-        bool const busy = pending_ > 0 || doomed_ > 0 || without_room_ > 0;
+        bool const busy = pending_ > 0 || doomed_ > 0 || without_room_ > 0 || !books_free;
         pool_rests_.store(!busy);
         auto const rest = doomed_ > 0 ? std::chrono::milliseconds{1} : busy ? look_after_workers_every : idle_recheck;
         sleep_until = std::min(sleep_until, now + rest);
@@ -1193,6 +1203,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
           board_.worker(i).leave.store(1);
           wake_all_idle();
         }
+      } else if (is_books_held(problem)) {
+        start_not_before_ = Backend::now() + look_after_workers_every;
       } else {
         note_failed_start();
         if (failed_starts_ >= options_.start_attempts) give_up_starting(out, problem);
@@ -1200,6 +1212,15 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       count_absent();
     }
     settle(out);
+  }
+  static bool is_books_held(std::exception_ptr const& problem) noexcept {
+    try {
+      std::rethrow_exception(problem);
+    } catch (books_held const&) {
+      return true;
+    } catch (...) {
+      return false;
+    }
   }
   /// It and all that it has started.
   void end_worker(std::uint32_t i) noexcept {

@@ -15,7 +15,7 @@ class pool_worker {
   using board_t = pool_board<Backend>;
 
   pool_worker(board_t board, std::uint32_t number)
-      : board_(std::move(board)), number_(number), top_(board_.top()), place_(board_.worker(number)), blocks_(board_.offset()) {
+      : board_(std::move(board)), number_(number), top_(board_.top()), place_(board_.worker(number)), blocks_(board_.offset(), board_t::patience::any) {
     result_.use_for_many(&blocks_, board_t::blocks::many);
   }
 
@@ -72,20 +72,20 @@ class pool_worker {
     if (times) board_t::note_began(slot, static_cast<std::uint64_t>(stamp()));
     if ((slot.flags & board_t::ring_at_begin) != 0 || ticket >= top_.begun_from.load(std::memory_order_relaxed)) board_.ring_bell();
     current_stop_token<Backend>() = {slot.stop, static_cast<std::uint32_t>(ticket + 1), nullptr};
-    blocks_.for_number(board_t::result_of(number));
+    blocks_.for_number(board_t::result_of(ticket));
     result_.clear();
     slot.how = board_t::ending::value;
     try {
       reader in(board_.read(slot.request));
       slot.reading.store(1, std::memory_order_relaxed);
       run_call<Backend>(in, result_);
-      put(slot.result, number);
+      put(slot.result, ticket);
     } catch (...) {
       slot.how = board_t::ending::exception;
       // What was encoded of a value goes nowhere: its holds are given back, and its block is freed while the slot is still ours.
       // Afterwards the pool may free it by its tag, and somebody else have it.
       result_.clear();
-      write_problem(slot.result, number, std::current_exception());
+      write_problem(slot.result, ticket, std::current_exception());
     }
     current_stop_token<Backend>() = {};
     if (times) slot.ended = stamp();
@@ -101,24 +101,24 @@ class pool_worker {
     result_.shrink();
   }
 
-  void put(typename board_t::letter& to, std::uint32_t number) {
+  void put(typename board_t::letter& to, std::uint64_t ticket) {
     if (!result_.wrote_many()) {
-      board_.write(to, board_t::result_of(number), result_.view());
+      board_.write(to, board_t::result_of(ticket), result_.view());
       return;
     }
     to.size = result_.view().size();
     to.block = blocks_.offset_of(result_.take_many());
   }
 
-  void write_problem(typename board_t::letter& to, std::uint32_t number, std::exception_ptr problem) {
+  void write_problem(typename board_t::letter& to, std::uint64_t ticket, std::exception_ptr problem) {
     writer out;
     encode_exception(out, std::move(problem));
     try {
-      board_.write(to, board_t::result_of(number), out.view());
+      board_.write(to, board_t::result_of(ticket), out.view());
     } catch (std::bad_alloc const&) {
       writer little;
       encode_exception(little, std::make_exception_ptr(std::bad_alloc()));
-      board_.write(to, board_t::result_of(number), little.view());
+      board_.write(to, board_t::result_of(ticket), little.view());
     }
   }
 
@@ -127,7 +127,7 @@ class pool_worker {
     writer out;
     encode_exception(out, std::move(problem));
     auto const bytes = out.view();
-    place_.problem = board_.new_block(bytes.size(), board_t::problem_of(number_));
+    place_.problem = board_.new_block(bytes.size(), board_.problem_of(number_));
     std::memcpy(arena<Backend>::at(place_.problem, bytes.size()), bytes.data(), bytes.size());
     place_.problem_size = bytes.size();
     place_.arrived.store(2);

@@ -18,7 +18,7 @@ namespace polyproc::inline v0_1 {
 /// Where many bytes are to be written to, so that they need not be copied there afterwards.
 class large_memory {
  public:
-  virtual std::byte* get(std::size_t size) = 0;  // or throws std::bad_alloc
+  virtual std::byte* get(std::size_t size) = 0;  // nullptr: not now; or throws std::bad_alloc
   virtual void give_back(std::byte* memory) noexcept = 0;
 
  protected:
@@ -70,8 +70,9 @@ class byte_buffer {
  private:
   void grow(std::size_t more) {
     auto const room = std::max({std::size_t{64}, 2 * capacity_, size_ + more});
-    bool const there = where_ != nullptr && room >= many_;
-    auto* const larger = there ? where_->get(room) : new std::byte[room];
+    auto* larger = where_ != nullptr && room >= many_ ? where_->get(room) : nullptr;
+    bool const there = larger != nullptr;
+    if (!there) larger = new std::byte[room];
     if (size_ != 0) std::memcpy(larger, data_, size_);
     auto const size = size_;
     drop();
