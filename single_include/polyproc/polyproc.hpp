@@ -29627,8 +29627,8 @@ class pool_task {
   pool_task& operator=(pool_task const&) = delete;
   virtual ~pool_task() = default;
 
-  /// Decodes the value and completes the outcome with it. May throw what decoding throws.
-  virtual void succeed(reader& value) = 0;
+  /// Decodes the value from that slot and completes the outcome with it. May throw what decoding throws.
+  virtual void succeed(reader& value, std::uint32_t slot) = 0;
   [[nodiscard]] virtual outcome_base<Backend>& result() noexcept = 0;
 
   /// What only few tasks have.
@@ -29671,13 +29671,15 @@ class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
  public:
   explicit typed_task(std::shared_ptr<pool_core<Backend>> of) noexcept : pool_(std::move(of)) {}
 
-  void succeed(reader& value) override {
+  void succeed(reader& value, std::uint32_t slot) override {
     if constexpr (std::is_void_v<R>) {
       value.expect_end();
+      pool_->let_go_of(*this, slot);
       outcome<R, Backend>::succeed({});
     } else {
       auto made = decode<R>(value);
       value.expect_end();
+      pool_->let_go_of(*this, slot);
       outcome<R, Backend>::succeed(std::move(made));
     }
   }
@@ -31019,6 +31021,13 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
     t.call->use_bytes_alone();
   }
+  /// What a finished task has in shared memory, before anybody sees that it has finished.
+  void let_go_of(task& t, std::uint32_t number) noexcept {
+    auto& slot = board_.at(number);
+    if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
+    board_t::clear(slot.result);
+    free_block(t);
+  }
   /// Of one that is not submitted after all.
   void forget_request(task& t) noexcept { free_block(t); }
 
@@ -31168,11 +31177,17 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto& slot = board_.at(one.slot);
     try {
       if (t.why != task::reason::none) {
+        let_go_of(t, one.slot);
         t.result().fail(stopped(t, t.why));
       } else {
         reader in(board_.read(slot.result));
-        if (slot.how == board_t::ending::value) t.succeed(in);
-        else t.result().fail(decode_exception(in));
+        if (slot.how == board_t::ending::value) {
+          t.succeed(in, one.slot);
+        } else {
+          auto problem = decode_exception(in);
+          let_go_of(t, one.slot);
+          t.result().fail(std::move(problem));
+        }
       }
     } catch (...) {
       if (t.why == task::reason::none && slot.how == board_t::ending::value) {
@@ -31180,11 +31195,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         --stats_.done;  // its value cannot be read
         ++stats_.failed;
       }
+      let_go_of(t, one.slot);
       t.result().fail(std::current_exception());
     }
-    if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
-    board_t::clear(slot.result);
-    free_block(t);
   }
   static void free_block(task& t) noexcept {
     if (t.block() != 0) later_frees<Backend>::free(std::exchange(t.more->block, 0));

@@ -616,6 +616,13 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
     t.call->use_bytes_alone();
   }
+  /// What a finished task has in shared memory, before anybody sees that it has finished.
+  void let_go_of(task& t, std::uint32_t number) noexcept {
+    auto& slot = board_.at(number);
+    if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
+    board_t::clear(slot.result);
+    free_block(t);
+  }
   /// Of one that is not submitted after all.
   void forget_request(task& t) noexcept { free_block(t); }
 
@@ -765,11 +772,17 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto& slot = board_.at(one.slot);
     try {
       if (t.why != task::reason::none) {
+        let_go_of(t, one.slot);
         t.result().fail(stopped(t, t.why));
       } else {
         reader in(board_.read(slot.result));
-        if (slot.how == board_t::ending::value) t.succeed(in);
-        else t.result().fail(decode_exception(in));
+        if (slot.how == board_t::ending::value) {
+          t.succeed(in, one.slot);
+        } else {
+          auto problem = decode_exception(in);
+          let_go_of(t, one.slot);
+          t.result().fail(std::move(problem));
+        }
       }
     } catch (...) {
       if (t.why == task::reason::none && slot.how == board_t::ending::value) {
@@ -777,11 +790,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         --stats_.done;  // its value cannot be read
         ++stats_.failed;
       }
+      let_go_of(t, one.slot);
       t.result().fail(std::current_exception());
     }
-    if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
-    board_t::clear(slot.result);
-    free_block(t);
   }
   static void free_block(task& t) noexcept {
     if (t.block() != 0) later_frees<Backend>::free(std::exchange(t.more->block, 0));

@@ -27,8 +27,8 @@ class pool_task {
   pool_task& operator=(pool_task const&) = delete;
   virtual ~pool_task() = default;
 
-  /// Decodes the value and completes the outcome with it. May throw what decoding throws.
-  virtual void succeed(reader& value) = 0;
+  /// Decodes the value from that slot and completes the outcome with it. May throw what decoding throws.
+  virtual void succeed(reader& value, std::uint32_t slot) = 0;
   [[nodiscard]] virtual outcome_base<Backend>& result() noexcept = 0;
 
   /// What only few tasks have.
@@ -71,13 +71,15 @@ class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
  public:
   explicit typed_task(std::shared_ptr<pool_core<Backend>> of) noexcept : pool_(std::move(of)) {}
 
-  void succeed(reader& value) override {
+  void succeed(reader& value, std::uint32_t slot) override {
     if constexpr (std::is_void_v<R>) {
       value.expect_end();
+      pool_->let_go_of(*this, slot);
       outcome<R, Backend>::succeed({});
     } else {
       auto made = decode<R>(value);
       value.expect_end();
+      pool_->let_go_of(*this, slot);
       outcome<R, Backend>::succeed(std::move(made));
     }
   }
