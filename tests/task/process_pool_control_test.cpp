@@ -14,6 +14,17 @@ using namespace pool_tasks;
 
 namespace {
 
+/// Asks its pool whenever it is written.
+struct asks_its_pool {
+  long value = 0;
+  static inline process_pool* pool = nullptr;
+  static inline std::atomic<int> written{0};
+};
+long value_at_second_try(asks_its_pool given, shared_gate g) {
+  if (g->count.fetch_add(1) < 1) polyproc::native_backend::exit_now(3);
+  return given.value;
+}
+
 struct diary {
   polyproc::shared<std::atomic<std::uint32_t>> next;
   polyproc::shared_array<std::atomic<std::uint32_t>> when = polyproc::shared_array<std::atomic<std::uint32_t>>(4096);
@@ -90,6 +101,16 @@ polyproc::queue<int> make_queue(int first) {
 }
 
 }  // namespace
+
+template <>
+struct polyproc::codec<asks_its_pool> {
+  static void write(writer& out, asks_its_pool const& value) {
+    ++asks_its_pool::written;
+    if (asks_its_pool::pool != nullptr) (void)asks_its_pool::pool->stats();
+    encode(out, value.value);
+  }
+  static asks_its_pool read(reader& in) { return {decode<long>(in)}; }
+};
 
 // --- Stopping.
 
@@ -320,6 +341,34 @@ TEST_CASE_METHOD(tidy, "a task is repeated as often as it may be, and no more") 
     return text.size();
   }, once, std::string(300000, 'r'), polyproc::queue<int>(1));
   CHECK(outcome_of(f) == 300000);
+}
+
+TEST_CASE_METHOD(tidy, "what is encoded once more may ask the pool, and is cancelled like everything else") {
+  process_pool pool(1);
+  asks_its_pool::pool = &pool;
+  asks_its_pool::written = 0;
+  shared_gate g;
+  auto f = pool.submit({.retries = 3}, value_at_second_try, asks_its_pool{8}, g);
+  REQUIRE(f.wait_for(patience));
+  CHECK(f.get() == 8);
+  CHECK(asks_its_pool::written >= 2);
+  CHECK(pool.stats().repeated == 1);
+  asks_its_pool::pool = nullptr;
+}
+
+TEST_CASE_METHOD(tidy, "what there is no room for stays with its owner") {
+  process_pool pool({.workers = 1, .max_waiting = 1});
+  held_worker held(pool);
+  auto first = pool.submit(square, 1);
+  auto [from, to] = polyproc::pipe<int>(polyproc::one_way);
+  CHECK_FALSE(pool.try_submit([](polyproc::pipe_writer<int> end) { end.send(7); }, std::move(to)));
+  CHECK_FALSE(pool.submit_for(5ms, [](polyproc::pipe_writer<int> end) { end.send(7); }, std::move(to)));
+  to.send(6);
+  CHECK(from.recv() == 6);
+  held.let_go();
+  first.get();
+  pool.submit([](polyproc::pipe_writer<int> end) { end.send(7); }, std::move(to)).get();
+  CHECK(from.recv() == 7);
 }
 
 TEST_CASE_METHOD(tidy, "room: submit waits, try_submit does not, submit_for for a while; close lets them go") {

@@ -102,15 +102,40 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
 
   // --- Submitting.
 
-  /// False when there was no room until the deadline. Throws std::logic_error when the pool is closed.
-  /// `spare` gets the task's writer if that is not needed any more.
-  bool submit(task_ptr const& what, time_point room_by, std::unique_ptr<writer>& spare) {
+  /// Room for one task: what is to be submitted is touched only when there is room for it.
+  class room_for_one {
+   public:
+    room_for_one() = default;
+    room_for_one(room_for_one const&) = delete;
+    room_for_one& operator=(room_for_one const&) = delete;
+    ~room_for_one() {
+      if (of_ == nullptr) return;
+      std::scoped_lock hold{of_->lock_};
+      --of_->reserved_;
+      if (of_->without_room_ > 0) of_->wake_those_without_room();
+    }
+
+   private:
+    friend pool_core;
+    pool_core* of_ = nullptr;
+  };
+  /// False when there was none until the deadline. Throws std::logic_error when the pool is closed.
+  bool reserve(room_for_one& place, time_point deadline) {
+    if (options_.max_waiting == 0) return true;
+    std::unique_lock hold{lock_};
+    if (!room(hold, deadline)) return false;
+    check_open();
+    ++reserved_;
+    place.of_ = this;
+    return true;
+  }
+  /// Throws std::logic_error when the pool is closed. `spare` gets the task's writer if that is not needed any more.
+  void submit(task_ptr const& what, room_for_one& place, std::unique_ptr<writer>& spare) {
     work out;
     {
-      std::unique_lock hold{lock_};
-      if (!room(hold, room_by)) return false;
-      if (closed_)
-        throw std::logic_error("polyproc: this pool is closed and accepts no more tasks; submit before close()");
+      std::scoped_lock hold{lock_};
+      check_open();
+      if (std::exchange(place.of_, nullptr) != nullptr) --reserved_;
       ++stats_.submitted;
       ++pending_;
       auto& t = *what;
@@ -137,7 +162,6 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       set_marks(out);
     }
     settle(out);
-    return true;
   }
 
   // --- For those who wait.
@@ -193,6 +217,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       std::scoped_lock hold{lock_};
       switch (t.at) {
         case task::place::over: return false;
+        case task::place::between:
+          if (t.why == task::reason::none) t.why = task::reason::cancelled;
+          return t.why == task::reason::cancelled;
         case task::place::waiting:
           out.stop(leave_backlog(t), task::reason::cancelled);
           break;
@@ -396,8 +423,16 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       std::exception_ptr problem;
       count as;
     };
+    /// Lost with its worker, and to be encoded once more.
+    struct repeated {
+      task_ptr what;
+      std::exception_ptr lost;
+      std::uint32_t worker;
+      bool encoded = false;
+    };
     std::vector<finished> done;
     std::vector<failed> fail;
+    std::vector<repeated> repeat;
 
     void give_up(task_ptr what, std::exception_ptr problem, count as = count::failed) {
       if (what) fail.push_back({std::move(what), std::move(problem), as});
@@ -410,11 +445,13 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     void clear() noexcept {
       done.clear();
       fail.clear();
+      repeat.clear();
     }
-    [[nodiscard]] bool empty() const noexcept { return done.empty() && fail.empty(); }
+    [[nodiscard]] bool empty() const noexcept { return done.empty() && fail.empty() && repeat.empty(); }
     void append(work&& more) {
       for (auto& one : more.done) done.push_back(std::move(one));
       for (auto& one : more.fail) fail.push_back(std::move(one));
+      for (auto& one : more.repeat) repeat.push_back(std::move(one));
     }
   };
 
@@ -748,9 +785,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       }
       for (auto const& one : out.done) complete(one);
       for (auto& one : out.fail) one.what->result().fail(std::move(one.problem));
+      for (auto& one : out.repeat)
+        if (!one.encoded) one.encoded = encoded_again(*one.what);
       work more;
       {
         std::scoped_lock hold{lock_};
+        for (auto& one : out.repeat) repeat(one, more);
         for (auto const& one : out.done) free_slot(one.slot);
         for (auto const& one : out.done) forget(*one.what);
         for (auto const& one : out.fail) forget(*one.what);
@@ -881,7 +921,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
 
   // --- Room for those who submit.
 
-  [[nodiscard]] bool is_room() { return options_.max_waiting == 0 || closed_ || waiting() < options_.max_waiting; }
+  [[nodiscard]] bool is_room() { return options_.max_waiting == 0 || closed_ || waiting() + reserved_ < options_.max_waiting; }
+  void check_open() const {
+    if (closed_) throw std::logic_error("polyproc: this pool is closed and accepts no more tasks; submit before close()");
+  }
   bool room(std::unique_lock<std::mutex>& hold, time_point deadline) {
     if (is_room()) return true;
     ++without_room_;
@@ -1049,33 +1092,43 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       return;
     }
     ++stats_.lost;
-    if (t.more && t.more->tries < t.more->options.retries && !closed_for_good_) {
-      ++t.more->tries;
-      ++stats_.repeated;
-      if (again(t, read)) {
-        tell_lost(t, worker, "lost, to be repeated");
-        to_the_front(std::move(what));
-        return;
-      }
-    }
+    bool const lies_there = !(read && t.call) && t.block() != 0;  // its request, as it was
     if (read && t.call) t.call->sent();
     auto const how = status ? to_string(*status) : std::string("ended");
     auto const code = status ? status->as_code() : unknown_exit_code;
+    auto problem = std::make_exception_ptr(worker_lost("polyproc: worker process " + std::to_string(pid) +
+                                                           " was lost with the task it was running" + t.label() + ": it " + how,
+                                                       pid, code));
+    if (t.more && t.more->tries < t.more->options.retries && !closed_for_good_) {
+      ++t.more->tries;
+      t.at = task::place::between;
+      out.repeat.push_back({std::move(what), std::move(problem), worker, lies_there});
+      return;
+    }
     tell_lost(t, worker, "lost");
-    out.give_up(std::move(what),
-                std::make_exception_ptr(worker_lost("polyproc: worker process " + std::to_string(pid) +
-                                                        " was lost with the task it was running" + t.label() + ": it " + how,
-                                                    pid, code)),
-                work::count::lost);
+    out.give_up(std::move(what), std::move(problem), work::count::lost);
+  }
+  /// After the encoding, with the lock held again.
+  void repeat(typename work::repeated& one, work& out) {
+    auto& t = *one.what;
+    if (t.why != task::reason::none) {
+      tell_lost(t, one.worker, "cancelled");
+      out.stop(std::move(one.what), t.why);
+    } else if (!one.encoded || closed_for_good_) {
+      tell_lost(t, one.worker, "lost");
+      out.give_up(std::move(one.what), std::move(one.lost), work::count::lost);
+    } else {
+      ++stats_.repeated;
+      tell_lost(t, one.worker, "lost, to be repeated");
+      to_the_front(std::move(one.what));
+    }
   }
   void tell_lost(task const& t, std::uint32_t worker, char const* how) {
     if (options_.on_event) tell(pool_event::kind::task_ended, worker, &t, how);
   }
-  /// Its arguments as they were; false when they cannot be had.
-  bool again(task& t, bool read) noexcept {
+  /// Its arguments as they were, by the user's code; false when they cannot be had. Without the lock.
+  bool encoded_again(task& t) noexcept {
     try {
-      if (read && t.call) t.call->sent();
-      else if (t.block() != 0) return true;  // its request lies there as it was
       free_block(t);
       t.call = std::make_unique<writer>();
       encode_request(t, t.more->encode_again);
@@ -1153,6 +1206,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
           out.stop(take_back(slot), task::reason::deadline);
         else if (what->why == task::reason::none)
           ask_to_stop(*what, slot, task::reason::deadline);
+      } else if (what->at == task::place::between && what->why == task::reason::none) {
+        what->why = task::reason::deadline;
       }
     }
     for (auto const number : running_) {
@@ -1270,6 +1325,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   work later_;
   unsigned attentive_ = 0;     // who want to know of each end
   unsigned without_room_ = 0;  // who wait for room
+  std::size_t reserved_ = 0;   // room of those who are encoding
   unsigned failed_starts_ = 0;
   time_point start_not_before_{};
   unsigned unforced_looks_ = 0;

@@ -18,6 +18,7 @@ class pool_task {
   enum class place : std::uint8_t {
     waiting,  ///< In the pool's own list.
     slot,     ///< Given to the workers, or begun by one of them.
+    between,  ///< Lost with its worker, and being encoded to be repeated.
     over,     ///< Somebody is completing it, or has.
   };
   enum class reason : std::uint8_t { none, cancelled, limit, deadline };

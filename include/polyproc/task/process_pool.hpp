@@ -191,6 +191,8 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
     if (identity_ != detail::process_identity<Backend>())
       throw std::logic_error("polyproc: this pool belongs to the process that made it; a task or another child that needs a pool "
                              "makes one of its own");
+    typename detail::pool_core<Backend>::room_for_one room;
+    if (!core_->reserve(room, room_by)) return std::nullopt;
     auto task = std::make_shared<detail::typed_task<result, Backend>>(core_);
     auto& spare = detail::thread_own<std::unique_ptr<writer>, detail::pool_core<Backend>>();  // of the last request
     task->call = spare ? std::move(spare) : std::make_unique<writer>();
@@ -210,13 +212,12 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
       });
     }
     try {
-      if (core_->submit(task, room_by, spare)) return basic_future<result, Backend>(std::move(task));
+      core_->submit(task, room, spare);
     } catch (...) {
       core_->forget_request(*task);
       throw;
     }
-    core_->forget_request(*task);
-    return std::nullopt;
+    return basic_future<result, Backend>(std::move(task));
   }
 
   std::shared_ptr<detail::pool_core<Backend>> core_;
