@@ -29819,14 +29819,14 @@ class task_ring {
   }
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
 
-  /// The slot, which is free or recalled and whole, is to be taken as tail()'s ticket. Fewer than size() entries must lie
-  /// between head() and tail().
-  void give(word& control, std::uint32_t slot) noexcept {
-    auto const ticket = tail();
+  /// The slot, which is free or recalled and whole, is to be taken as that ticket: tail()'s, or one of those that follow it. No
+  /// worker looks at it before publish. Fewer than size() entries must lie between head() and the ticket.
+  void prepare(word& control, std::uint32_t slot, std::uint64_t ticket) noexcept {
     control.store(make(state::given, 0, ticket), std::memory_order_relaxed);
-    entries_[ticket % size_].store((ticket & ticket_mask) << 16 | slot, std::memory_order_release);
-    words_->tail.store(ticket + 1);
+    entries_[ticket % size_].store((ticket & ticket_mask) << 16 | slot, std::memory_order_relaxed);
   }
+  /// The next `count` tickets, which are prepared, may be taken from now on.
+  void publish(std::uint64_t count) noexcept { words_->tail.store(tail() + count); }
   /// Takes back what no worker has begun.
   static bool recall(word& control, std::uint64_t ticket) noexcept {
     auto expected = make(state::given, 0, ticket);
@@ -29854,20 +29854,21 @@ class task_ring {
 
 /// Workers that have nothing to do. One of them may look for a task all the time: then nobody need be woken for the next one.
 ///
-/// Protocol. Who gives a task changes the ring's tail, then reads `watching`. Who watches clears `watching`, then looks at the
+/// Protocol. Who gives tasks changes the ring's tail, then reads `watching`. Who watches clears `watching`, then looks at the
 /// ring once more. All in the one order of sequentially consistent accesses: so either the giver sees that nobody watches, and
-/// wakes somebody, or the one who watched sees the task. The one who watches takes one task; for a second one somebody is woken.
+/// wakes somebody, or the one who watched sees a task. The one who watches takes one task; for a second one somebody is woken.
 /// One that dies while it watches is found by the pool, which clears `watching` for it and wakes all.
 template <sync_backend Backend>
 class task_watch {
  public:
   sleepers<Backend> idle;
 
-  /// After a task was given.
-  void wake_for_task(typename task_ring<Backend>::head_words const& ring) noexcept {
-    if (!idle.any()) return;
-    if (watching_.load() != 0 && ring.tail.load(std::memory_order_relaxed) - ring.head.load() <= 1) return;
-    idle.wake_one();
+  /// After so many tasks were given.
+  void wake_for_tasks(typename task_ring<Backend>::head_words const& ring, std::uint64_t count) noexcept {
+    for (; count != 0 && idle.any(); --count) {
+      if (watching_.load() != 0 && ring.tail.load(std::memory_order_relaxed) - ring.head.load() <= 1) return;
+      idle.wake_one();
+    }
   }
 
   /// Looks for a task for a while, if nobody else does: one is enough, and more would take processors from those who work.
@@ -29909,16 +29910,17 @@ class pool_board {
 
   static constexpr std::uint32_t slots = 512;
   static constexpr std::size_t room = 976;
+  static constexpr std::size_t little_room = 16;
   struct letter {
     std::uint64_t size;
     std::uint64_t block;  // 0: in the slot itself
-    std::byte data[room];
   };
   static constexpr std::uint32_t somebody_parks = 1;  // on `turn`
   static constexpr std::uint32_t pool_asks = 2;       // and is to be rung
   static constexpr std::uint32_t ring_at_begin = 1;
   static constexpr std::uint32_t note_times = 2;
   struct alignas(64) slot {
+    // In one line of the cache: all that both sides touch for every small task, but for its request.
     wide control;
     word turn;     // changes when something has happened to it
     word wanted;
@@ -29926,11 +29928,17 @@ class pool_board {
     word reading;  // its arguments have begun to be taken over
     std::uint32_t flags;
     ending how;
+    letter result;
+    std::byte little_result[little_room];
+
+    letter request;
+    std::byte request_bytes[room];
+    // Only of tasks whose time is looked at.
     wide began;    // on the clock of deadlines, in nanoseconds; 0: nobody has noted it yet
     std::int64_t ended;
-    letter request;
-    letter result;
+    std::byte result_bytes[room];
   };
+  static_assert(offsetof(slot, request) == 64 && sizeof(slot) == 2048);
   struct alignas(64) place {
     word starts;   // of workers here, this one among them
     wide pid;      // of its process
@@ -29946,6 +29954,7 @@ class pool_board {
     alignas(64) task_watch<Backend> workers;
     alignas(64) word rung;
     word listening;  // threads of the pool's process that are parked on `rung`
+    word leavers;    // workers that were about to end by themselves
     alignas(64) wide done_from;   // tickets from this one on ring when they are done
     wide begun_from;              // and when they begin
     std::uint32_t places;
@@ -29983,6 +29992,12 @@ class pool_board {
     return reinterpret_cast<place*>(block_->contents() + sizeof(head))[i];
   }
   [[nodiscard]] slot& at(std::uint32_t i) const noexcept { return first_[i]; }
+  /// What will soon be written, or looked at, comes from the other processor's cache meanwhile.
+  void fetch_for_writing(std::uint32_t i) const noexcept {
+    prefetch<1>(&first_[i].control);
+    prefetch<1>(&first_[i].request);
+  }
+  void fetch_control(std::uint32_t i) const noexcept { prefetch<0>(&first_[i].control); }
   [[nodiscard]] auto controls() const noexcept {
     return [first = first_](std::uint32_t i) -> wide& { return first[i].control; };
   }
@@ -30021,17 +30036,25 @@ class pool_board {
   };
   [[nodiscard]] std::uint64_t offset() const noexcept { return block_->offset(); }
 
-  /// Lays bytes down; `number` is the block's tag, if one is needed. Throws std::bad_alloc; the letter is empty then.
-  void write(letter& to, std::uint64_t number, std::span<std::byte const> bytes) const {
-    to.block = 0;
-    to.size = 0;
-    auto* there = to.data;
+  /// A request that fits.
+  static void write_request(slot& to, std::span<std::byte const> bytes) noexcept {
+    to.request = {bytes.size(), 0};
+    std::memcpy(to.request_bytes, bytes.data(), bytes.size());
+  }
+  [[nodiscard]] static std::span<std::byte const> read_request(slot const& from) { return lies(from.request, from.request_bytes); }
+  /// Throws std::bad_alloc; the result is empty then.
+  void write_result(slot& to, std::uint64_t ticket, std::span<std::byte const> bytes) const {
+    to.result = {0, 0};
+    auto* there = bytes.size() <= little_room ? to.little_result : to.result_bytes;
     if (bytes.size() > room) {
-      to.block = new_block(bytes.size(), number);
-      there = arena<Backend>::at(to.block, bytes.size());
+      to.result.block = new_block(bytes.size(), result_of(ticket));
+      there = arena<Backend>::at(to.result.block, bytes.size());
     }
-    to.size = bytes.size();
+    to.result.size = bytes.size();
     if (!bytes.empty()) std::memcpy(there, bytes.data(), bytes.size());
+  }
+  [[nodiscard]] static std::span<std::byte const> read_result(slot const& from) {
+    return lies(from.result, from.result.size <= little_room ? from.little_result : from.result_bytes);
   }
   [[nodiscard]] std::uint64_t new_block(std::size_t size, std::uint64_t number) const {
     return arena<Backend>::allocate(size, {block_->offset(), number});
@@ -30040,19 +30063,15 @@ class pool_board {
   [[nodiscard]] std::optional<std::uint64_t> new_block_now(std::size_t size, std::uint64_t number) const {
     return later_frees<Backend>::allocate(size, {block_->offset(), number});
   }
-  [[nodiscard]] std::span<std::byte const> read(letter const& from) const {
-    auto const size = static_cast<std::size_t>(from.size);
-    return {from.block == 0 ? from.data : arena<Backend>::at(from.block, size), size};
-  }
   /// When the task in that slot began. The first who says so counts: its worker or, if that has taken it and come no further,
   /// the pool. What was noted for another task that had the slot before must not count.
   static std::uint64_t note_began(slot& of, std::uint64_t now) noexcept {
     std::uint64_t noted = 0;
     return of.began.compare_exchange_strong(noted, now) ? now : noted;
   }
-  static void clear(letter& what) noexcept {
-    if (auto const block = std::exchange(what.block, 0); block != 0) later_frees<Backend>::free(block);
-    what.size = 0;
+  static void clear_result(slot& of) noexcept {
+    if (auto const block = std::exchange(of.result.block, 0); block != 0) later_frees<Backend>::free(block);
+    of.result.size = 0;
   }
 
   /// Tags of blocks, by who is to free them.
@@ -30066,8 +30085,11 @@ class pool_board {
   /// After a worker's death: what it had begun to write.
   void free_blocks(std::uint64_t number) const noexcept { later_frees<Backend>::sweep({block_->offset(), number}); }
 
-  /// After a task was given.
-  void wake_for_task() const noexcept { top().workers.wake_for_task(top().tasks); }
+  /// So many tasks that are prepared are the workers' to take.
+  void publish(std::uint64_t count) const noexcept {
+    tasks().publish(count);
+    top().workers.wake_for_tasks(top().tasks, count);
+  }
 
   /// --- For workers.
 
@@ -30079,12 +30101,22 @@ class pool_board {
   }
 
   static constexpr std::uint64_t fingerprint() { return 0x626f617264ULL ^ sizeof(slot) ^ sizeof(head) << 20; }
-  static constexpr std::uint64_t layout = 3;
+  static constexpr std::uint64_t layout = 4;
   static constexpr char const* handle_name = "pool";
 
  private:
   friend handle_codec<pool_board, Backend>;
   explicit pool_board(attachment_ref<Backend> block) noexcept : block_(std::move(block)) { find(); }
+  template <int ForWriting>
+  static void prefetch([[maybe_unused]] void const* at) noexcept {
+#if defined(__GNUC__)
+    __builtin_prefetch(at, ForWriting);
+#endif
+  }
+  [[nodiscard]] static std::span<std::byte const> lies(letter const& what, std::byte const* here) {
+    auto const size = static_cast<std::size_t>(what.size);
+    return {what.block == 0 ? here : arena<Backend>::at(what.block, size), size};
+  }
   void find() noexcept {
     first_ = reinterpret_cast<slot*>(block_->contents() + bytes_before_slots(top().places));
   }
@@ -30131,6 +30163,7 @@ class pool_worker {
     }
     this_threads_worker() = {};
     place_.left.store(idle_ ? 2 : 1);
+    top_.leavers.fetch_add(1);
     board_.ring_bell();
   }
 
@@ -30170,16 +30203,16 @@ class pool_worker {
     result_.clear();
     slot.how = board_t::ending::value;
     try {
-      reader in(board_.read(slot.request));
+      reader in(board_t::read_request(slot));
       slot.reading.store(1, std::memory_order_relaxed);
       run_call<Backend>(in, result_);
-      put(slot.result, ticket);
+      put(slot, ticket);
     } catch (...) {
       slot.how = board_t::ending::exception;
       // What was encoded of a value goes nowhere: its holds are given back, and its block is freed while the slot is still ours.
       // Afterwards the pool may free it by its tag, and somebody else have it.
       result_.clear();
-      write_problem(slot.result, ticket, std::current_exception());
+      write_problem(slot, ticket, std::current_exception());
     }
     current_stop_token<Backend>() = {};
     if (times) slot.ended = stamp();
@@ -30195,24 +30228,24 @@ class pool_worker {
     result_.shrink();
   }
 
-  void put(typename board_t::letter& to, std::uint64_t ticket) {
+  void put(typename board_t::slot& to, std::uint64_t ticket) {
     if (!result_.wrote_many()) {
-      board_.write(to, board_t::result_of(ticket), result_.view());
+      board_.write_result(to, ticket, result_.view());
       return;
     }
-    to.size = result_.view().size();
-    to.block = blocks_.offset_of(result_.take_many());
+    auto const size = result_.view().size();
+    to.result = {size, blocks_.offset_of(result_.take_many())};
   }
 
-  void write_problem(typename board_t::letter& to, std::uint64_t ticket, std::exception_ptr problem) {
+  void write_problem(typename board_t::slot& to, std::uint64_t ticket, std::exception_ptr problem) {
     writer out;
     encode_exception(out, std::move(problem));
     try {
-      board_.write(to, board_t::result_of(ticket), out.view());
+      board_.write_result(to, ticket, out.view());
     } catch (std::bad_alloc const&) {
       writer little;
       encode_exception(little, std::make_exception_ptr(std::bad_alloc()));
-      board_.write(to, board_t::result_of(ticket), little.view());
+      board_.write_result(to, ticket, little.view());
     }
   }
 
@@ -30555,9 +30588,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         common_priority_ = t.priority;
         if (give(what, out)) spare = std::move(spare_);
         else enter(what);
+        publish();
       } else {
         enter(what);
-        if (free_.empty() && (++submitted_into_backlog_ % 32 == 0 || given_none())) harvest(out);
+        // Where the workers are is not looked at each time: it costs them and us. What they finish with the list there they tell.
+        if (free_.empty() && ++submitted_into_backlog_ % 8 == 0 && (submitted_into_backlog_ % 32 == 0 || given_none())) harvest(out);
         hand_out(out);
       }
       if (absent_ > 0) {
@@ -30862,6 +30897,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   };
 
   static constexpr std::chrono::milliseconds look_after_workers_every{10};
+  static constexpr std::uint64_t most_prepared = 16;
+  static constexpr std::uint64_t looked_ahead = 4;
 
   static std::uint32_t count_of(std::size_t asked) {
     if (asked > board_t::slots)
@@ -30884,12 +30921,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   [[nodiscard]] std::uint64_t head() { return board_.tasks().head(board_.controls()); }
   /// Given and not begun, as far as is known. What was taken back from between others still has its entry in the ring.
   [[nodiscard]] std::size_t given() {
-    return std::min(static_cast<std::size_t>(board_.tasks().tail() - head()), unbegun_);
+    return std::min(static_cast<std::size_t>(board_.tasks().tail() + prepared_ - head()), unbegun_);
   }
   [[nodiscard]] bool given_none() { return given() == 0; }
   [[nodiscard]] std::size_t waiting() { return backlog_size_ + given(); }
   /// The entries that have not been looked at must stay.
-  [[nodiscard]] bool ring_room() noexcept { return board_.tasks().tail() - scanned_ < board_t::slots; }
+  [[nodiscard]] bool ring_room() noexcept { return board_.tasks().tail() + prepared_ - scanned_ < board_t::slots; }
 
   /// Whether something that was given has finished, without the lock.
   [[nodiscard]] bool finished(task const& t) const noexcept {
@@ -30982,30 +31019,49 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       return;
     }
     if (mixed_ && backlog_.size() == 1 && given_none()) mixed_ = false, common_priority_ = backlog_.begin()->first;
-    auto const most = mixed_ ? std::size_t{target_} : std::size_t{board_t::slots};
-    while (backlog_size_ > 0 && !free_.empty() && ring_room() && given() < most) {
+    while (backlog_size_ > 0 && !free_.empty() && ring_room() && (!mixed_ || given() < target_)) {
       auto what = next_of_backlog();
       if (!what) break;
-      if (give(what, out)) continue;
-      to_the_front(std::move(what));
-      break;
+      if (!give(what, out)) {
+        to_the_front(std::move(what));
+        break;
+      }
+      if (prepared_ == most_prepared) publish();
+    }
+    publish();
+  }
+  /// The workers see what is given only now: to tell them of each one alone would have us wait for each one's memory.
+  void publish() noexcept {
+    if (prepared_ == 0) return;
+    auto const from = board_.tasks().tail();
+    auto const until = from + std::exchange(prepared_, 0);
+    board_.publish(until - from);
+    for (auto ticket = from; ticket != until; ++ticket) {
+      auto const number = slot_at(ticket);
+      auto& t = *by_slot_[number];
+      // Against ask_for's exchange, which comes before it looks where the task is: one of the two is the later one, and sees what
+      // the other has done.
+      bool asked = false;
+      if (t.asked_for.compare_exchange_strong(asked, false)) continue;
+      board_.at(number).wanted.fetch_or(board_t::pool_asks);
+      if (finished(t)) board_.ring_bell();
     }
   }
 
-  /// False when it cannot be given now, because somebody who seems to be stopped holds the books of shared memory.
+  /// Prepares it, to be published. False when it cannot be given now, because somebody who seems to be stopped holds the books of
+  /// shared memory.
   bool give(task_ptr const& what, work& out) {
     auto& t = *what;
     auto const number = free_.back();
     auto& slot = board_.at(number);
     try {
       if (t.block() == 0 && t.call->view().size() <= board_t::room) {
-        board_.write(slot.request, 0, t.call->view());
+        board_t::write_request(slot, t.call->view());
         if (t.call->has_holds()) t.call->forget_bytes();
         else spare_ = std::move(t.call);
       } else {
         if (t.block() == 0 && !move_to_block(t)) return false;
-        slot.request.block = t.more->block;
-        slot.request.size = t.more->block_size;
+        slot.request = {t.more->block_size, t.more->block};
       }
     } catch (...) {
       t.at = task::place::over;
@@ -31013,19 +31069,19 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       return true;
     }
     free_.pop_back();
+    if (!free_.empty()) board_.fetch_for_writing(free_.back());
     by_slot_[number] = what;
     ++unbegun_;
     t.at = task::place::slot;
     slot.result.block = 0;
     slot.stop.store(0, std::memory_order_relaxed);
     slot.reading.store(0, std::memory_order_relaxed);
-    slot.began.store(0, std::memory_order_relaxed);
     slot.flags = t.more && t.more->options.time_limit ? board_t::ring_at_begin | board_t::note_times : 0;
-    slot.wanted.store(0);
-    t.where.store(board_.tasks().tail() << 16 | number);
-    if (t.asked_for.load()) slot.wanted.fetch_or(board_t::pool_asks);
-    board_.tasks().give(slot.control, number);
-    board_.wake_for_task();
+    if (slot.flags != 0 || recorder_) slot.began.store(0, std::memory_order_relaxed);
+    slot.wanted.store(0, std::memory_order_relaxed);
+    auto const ticket = board_.tasks().tail() + prepared_++;
+    t.where.store(ticket << 16 | number, std::memory_order_release);
+    board_.tasks().prepare(slot.control, number, ticket);
     return true;
   }
   bool move_to_block(task& t) {
@@ -31063,7 +31119,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void let_go_of(task& t, std::uint32_t number) noexcept {
     auto& slot = board_.at(number);
     if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
-    board_t::clear(slot.result);
+    board_t::clear_result(slot);
     free_block(t);
   }
   /// Of one that is not submitted after all.
@@ -31072,10 +31128,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
  private:
   /// Of a task in a slot: its request where it was before.
   void fetch_request(task& t, std::uint32_t number) {
-    auto const& request = board_.at(number).request;
-    if (request.block != 0) return;
+    auto const& slot = board_.at(number);
+    if (slot.request.block != 0) return;
     if (!t.call) t.call = std::make_unique<writer>();
-    t.call->bytes(board_.read(request));
+    t.call->bytes(board_t::read_request(slot));
   }
 
   /// What nobody has begun, after its recall.
@@ -31111,6 +31167,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto const until = head();
     for (; scanned_ < until; ++scanned_) {
       auto const slot = slot_at(scanned_);
+      if (scanned_ + looked_ahead < until) board_.fetch_control(slot_at(scanned_ + looked_ahead));
       auto const control = board_.at(slot).control.load();
       if (ring_t::ticket_of(control) != scanned_ || !by_slot_[slot]) continue;
       auto const now = ring_t::state_of(control);
@@ -31221,7 +31278,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         let_go_of(t, one.slot);
         t.result().fail(stopped(t, t.why));
       } else {
-        reader in(board_.read(slot.result));
+        reader in(board_t::read_result(slot));
         if (slot.how == board_t::ending::value) {
           t.succeed(in, one.slot);
         } else {
@@ -31562,8 +31619,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         out.append(std::exchange(later_, {}));
         harvest(out);
         auto const now = Backend::now();
+        if (auto const leavers = top.leavers.load(); std::exchange(leavers_seen_, leavers) != leavers)
+          some_leave_until_ = now + std::chrono::seconds{1};
+        bool const some_leave = now < some_leave_until_;
         if (now >= next_look || doomed_ > 0 || start_now_) {
-          bool const look = doomed_ > 0 || Backend::maybe_ended() || ++unforced_looks_ % 16 == 0;
+          bool const look = doomed_ > 0 || some_leave || Backend::maybe_ended() || ++unforced_looks_ % 16 == 0;
           if (look) look_after_workers(out);
           // Nobody has begun anything since the last look: whoever was to be woken was stopped, or is dead.
           if (scanned_ == scanned_at_last_look_ && !given_none()) wake_all_idle();
@@ -31574,7 +31634,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         sleep_until = std::min(sleep_until, choose_whom_to_start(now, to_start));
         hand_out(out);
         set_marks(out);
-        bool const busy = pending_ > 0 || doomed_ > 0 || without_room_ > 0 || !books_free;
+        bool const busy = pending_ > 0 || doomed_ > 0 || without_room_ > 0 || some_leave || !books_free;
         pool_rests_.store(!busy);
         auto const rest = doomed_ > 0 ? std::chrono::milliseconds{1} : busy ? look_after_workers_every : idle_recheck;
         sleep_until = std::min(sleep_until, now + rest);
@@ -31731,6 +31791,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   work later_;
   unsigned attentive_ = 0;     // who want to know of each end
   unsigned without_room_ = 0;  // who wait for room
+  std::uint32_t leavers_seen_ = 0;
+  time_point some_leave_until_{};
+  std::uint64_t prepared_ = 0;  // given, and not published
   std::size_t reserved_ = 0;   // room of those who are encoding
   unsigned failed_starts_ = 0;
   time_point start_not_before_{};

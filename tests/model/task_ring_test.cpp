@@ -20,6 +20,7 @@ struct plan {
   bool recalls = false;   // each task is taken back once, if nobody has begun it, and given again
   bool condemns = false;  // the first one that is seen running is condemned
   bool wakes = true;      // whoever gives wakes somebody
+  std::uint64_t batch = 1;  // so many are given at once, if there are so many
   bool sleeps = true;     // workers sleep for want of tasks; else they look all the time
 };
 
@@ -48,6 +49,7 @@ struct giving : model::scenario {
     for (auto& each : tasks) each = {};
     for (auto& each : begun) each = 0;
     for (auto& each : given_up) each = false;
+    prepared = 0;
   }
   void body(int who) override {
     if (who == 0) {
@@ -86,12 +88,21 @@ struct giving : model::scenario {
   }
 
   void give(int i, std::uint32_t slot) {
+    prepare(i, slot);
+    publish();
+  }
+  void prepare(int i, std::uint32_t slot) {
     auto& t = tasks[i];
     all->at[slot].request.set(i + 1);
     t.slot = static_cast<int>(slot);
-    t.ticket = ring->tail();
-    ring->give(all->at[slot].control, slot);
-    if (wanted.wakes) all->idle.wake_for_task(all->words);
+    t.ticket = ring->tail() + prepared++;
+    ring->prepare(all->at[slot].control, slot, t.ticket);
+  }
+  void publish() {
+    if (prepared == 0) return;
+    ring->publish(prepared);
+    if (wanted.wakes) all->idle.wake_for_tasks(all->words, prepared);
+    prepared = 0;
   }
   [[nodiscard]] int free_slot() const {
     for (std::uint32_t s = 0; s < slots; ++s) {
@@ -153,10 +164,12 @@ struct giving : model::scenario {
       bool some = harvest();
       while (next < wanted.tasks) {
         auto const slot = free_slot();
-        if (slot < 0 || ring->tail() - ring->head(controls()) >= slots) break;
-        give(next++, static_cast<std::uint32_t>(slot));
+        if (slot < 0 || ring->tail() + prepared - ring->head(controls()) >= slots) break;
+        prepare(next++, static_cast<std::uint32_t>(slot));
+        if (prepared == wanted.batch) publish();
         some = true;
       }
+      publish();
       if (wanted.recalls) some |= recall_one();
       int over = 0, workers = 0;
       for (int i = 0; i < wanted.tasks; ++i) over += tasks[i].over;
@@ -268,6 +281,7 @@ struct giving : model::scenario {
   std::optional<ring_type> ring;
   task tasks[most_tasks];
   int begun[2 * most_tasks + 2] = {};
+  std::uint64_t prepared = 0;
   bool given_up[model::most_participants] = {};
 };
 
@@ -283,6 +297,7 @@ TEST_CASE("[H1] a pool's ring: no task is taken twice or lost, with a death of a
   holds("ring, one worker", {.workers = 1, .tasks = 3}, {.preemptions = deep ? 4 : 2, .seconds = deep ? 1e9 : 6});
   holds("ring, two workers", {.tasks = 2}, {.preemptions = 2, .seconds = deep ? 1e9 : 6});
   holds("ring, two workers, used again", {.tasks = 3}, {.preemptions = deep ? 2 : 1, .seconds = deep ? 1e9 : 6});
+  holds("ring, two workers, two at once", {.tasks = 3, .batch = 2}, {.preemptions = deep ? 2 : 1, .seconds = deep ? 1e9 : 6});
   if (deep) holds("ring, two workers, both die", {.tasks = 3}, {.preemptions = 1, .deaths = 2});
 }
 
@@ -310,5 +325,7 @@ TEST_CASE("a pool's ring and its sleepers: no wake is lost, with loads that may 
   holds("ring, one worker", {.workers = 1, .tasks = 2},
         {.preemptions = 2, .deaths = 0, .stale = 2, .seconds = deep ? 1e9 : 6});
   holds("ring, two workers", {.tasks = 2}, {.preemptions = 1, .deaths = 0, .stale = 1, .seconds = deep ? 1e9 : 6});
+  holds("ring, two workers, two at once", {.tasks = 2, .batch = 2},
+        {.preemptions = 1, .deaths = 0, .stale = 1, .seconds = deep ? 1e9 : 6});
   holds("ring, two workers", {.tasks = 2}, {.preemptions = 3, .deaths = 0, .seconds = deep ? 1e9 : 6});
 }

@@ -59,8 +59,14 @@ TEST_CASE_METHOD(tidy, "submitted functions run in workers and their results com
 TEST_CASE_METHOD(tidy, "arguments and results of any size pass, and their memory is given back") {
   polyproc::process_pool pool(1);
   auto const before = polyproc::detail::arena<polyproc::native_backend>::used_bytes();
-  for (std::size_t const size : {0U, 3000U, 3968U, 4000U, 1U << 20, 8U << 20})
-    CHECK(pool.apply(twice, std::string(size, 'x')).size() == 2 * size);
+  std::vector<std::size_t> sizes{3000, 3968, 4000, std::size_t{1} << 20, std::size_t{8} << 20};
+  // Around all the places where a request or a result can lie.
+  for (std::size_t size = 0; size < 1000; size += size < 40 || size > 440 ? 1 : 50) sizes.push_back(size);
+  for (auto const size : sizes) {
+    auto text = std::string(size, 'x');
+    for (std::size_t i = 0; i < size; i += 3) text[i] = static_cast<char>('a' + i % 26);
+    CHECK(pool.apply(twice, text) == text + text);
+  }
   CHECK(polyproc::detail::arena<polyproc::native_backend>::used_bytes() == before);
 }
 

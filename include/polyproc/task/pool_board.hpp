@@ -16,6 +16,8 @@
 #include <polyproc/sync/waiting.hpp>
 #include <polyproc/task/task_ring.hpp>
 
+#include <cstddef>
+
 namespace polyproc::inline v0_1::detail {
 
 template <backend Backend>
@@ -29,16 +31,17 @@ class pool_board {
 
   static constexpr std::uint32_t slots = 512;
   static constexpr std::size_t room = 976;
+  static constexpr std::size_t little_room = 16;
   struct letter {
     std::uint64_t size;
     std::uint64_t block;  // 0: in the slot itself
-    std::byte data[room];
   };
   static constexpr std::uint32_t somebody_parks = 1;  // on `turn`
   static constexpr std::uint32_t pool_asks = 2;       // and is to be rung
   static constexpr std::uint32_t ring_at_begin = 1;
   static constexpr std::uint32_t note_times = 2;
   struct alignas(64) slot {
+    // In one line of the cache: all that both sides touch for every small task, but for its request.
     wide control;
     word turn;     // changes when something has happened to it
     word wanted;
@@ -46,11 +49,17 @@ class pool_board {
     word reading;  // its arguments have begun to be taken over
     std::uint32_t flags;
     ending how;
+    letter result;
+    std::byte little_result[little_room];
+
+    letter request;
+    std::byte request_bytes[room];
+    // Only of tasks whose time is looked at.
     wide began;    // on the clock of deadlines, in nanoseconds; 0: nobody has noted it yet
     std::int64_t ended;
-    letter request;
-    letter result;
+    std::byte result_bytes[room];
   };
+  static_assert(offsetof(slot, request) == 64 && sizeof(slot) == 2048);
   struct alignas(64) place {
     word starts;   // of workers here, this one among them
     wide pid;      // of its process
@@ -66,6 +75,7 @@ class pool_board {
     alignas(64) task_watch<Backend> workers;
     alignas(64) word rung;
     word listening;  // threads of the pool's process that are parked on `rung`
+    word leavers;    // workers that were about to end by themselves
     alignas(64) wide done_from;   // tickets from this one on ring when they are done
     wide begun_from;              // and when they begin
     std::uint32_t places;
@@ -103,6 +113,12 @@ class pool_board {
     return reinterpret_cast<place*>(block_->contents() + sizeof(head))[i];
   }
   [[nodiscard]] slot& at(std::uint32_t i) const noexcept { return first_[i]; }
+  /// What will soon be written, or looked at, comes from the other processor's cache meanwhile.
+  void fetch_for_writing(std::uint32_t i) const noexcept {
+    prefetch<1>(&first_[i].control);
+    prefetch<1>(&first_[i].request);
+  }
+  void fetch_control(std::uint32_t i) const noexcept { prefetch<0>(&first_[i].control); }
   [[nodiscard]] auto controls() const noexcept {
     return [first = first_](std::uint32_t i) -> wide& { return first[i].control; };
   }
@@ -141,17 +157,25 @@ class pool_board {
   };
   [[nodiscard]] std::uint64_t offset() const noexcept { return block_->offset(); }
 
-  /// Lays bytes down; `number` is the block's tag, if one is needed. Throws std::bad_alloc; the letter is empty then.
-  void write(letter& to, std::uint64_t number, std::span<std::byte const> bytes) const {
-    to.block = 0;
-    to.size = 0;
-    auto* there = to.data;
+  /// A request that fits.
+  static void write_request(slot& to, std::span<std::byte const> bytes) noexcept {
+    to.request = {bytes.size(), 0};
+    std::memcpy(to.request_bytes, bytes.data(), bytes.size());
+  }
+  [[nodiscard]] static std::span<std::byte const> read_request(slot const& from) { return lies(from.request, from.request_bytes); }
+  /// Throws std::bad_alloc; the result is empty then.
+  void write_result(slot& to, std::uint64_t ticket, std::span<std::byte const> bytes) const {
+    to.result = {0, 0};
+    auto* there = bytes.size() <= little_room ? to.little_result : to.result_bytes;
     if (bytes.size() > room) {
-      to.block = new_block(bytes.size(), number);
-      there = arena<Backend>::at(to.block, bytes.size());
+      to.result.block = new_block(bytes.size(), result_of(ticket));
+      there = arena<Backend>::at(to.result.block, bytes.size());
     }
-    to.size = bytes.size();
+    to.result.size = bytes.size();
     if (!bytes.empty()) std::memcpy(there, bytes.data(), bytes.size());
+  }
+  [[nodiscard]] static std::span<std::byte const> read_result(slot const& from) {
+    return lies(from.result, from.result.size <= little_room ? from.little_result : from.result_bytes);
   }
   [[nodiscard]] std::uint64_t new_block(std::size_t size, std::uint64_t number) const {
     return arena<Backend>::allocate(size, {block_->offset(), number});
@@ -160,19 +184,15 @@ class pool_board {
   [[nodiscard]] std::optional<std::uint64_t> new_block_now(std::size_t size, std::uint64_t number) const {
     return later_frees<Backend>::allocate(size, {block_->offset(), number});
   }
-  [[nodiscard]] std::span<std::byte const> read(letter const& from) const {
-    auto const size = static_cast<std::size_t>(from.size);
-    return {from.block == 0 ? from.data : arena<Backend>::at(from.block, size), size};
-  }
   /// When the task in that slot began. The first who says so counts: its worker or, if that has taken it and come no further,
   /// the pool. What was noted for another task that had the slot before must not count.
   static std::uint64_t note_began(slot& of, std::uint64_t now) noexcept {
     std::uint64_t noted = 0;
     return of.began.compare_exchange_strong(noted, now) ? now : noted;
   }
-  static void clear(letter& what) noexcept {
-    if (auto const block = std::exchange(what.block, 0); block != 0) later_frees<Backend>::free(block);
-    what.size = 0;
+  static void clear_result(slot& of) noexcept {
+    if (auto const block = std::exchange(of.result.block, 0); block != 0) later_frees<Backend>::free(block);
+    of.result.size = 0;
   }
 
   /// Tags of blocks, by who is to free them.
@@ -186,8 +206,11 @@ class pool_board {
   /// After a worker's death: what it had begun to write.
   void free_blocks(std::uint64_t number) const noexcept { later_frees<Backend>::sweep({block_->offset(), number}); }
 
-  /// After a task was given.
-  void wake_for_task() const noexcept { top().workers.wake_for_task(top().tasks); }
+  /// So many tasks that are prepared are the workers' to take.
+  void publish(std::uint64_t count) const noexcept {
+    tasks().publish(count);
+    top().workers.wake_for_tasks(top().tasks, count);
+  }
 
   /// --- For workers.
 
@@ -199,12 +222,22 @@ class pool_board {
   }
 
   static constexpr std::uint64_t fingerprint() { return 0x626f617264ULL ^ sizeof(slot) ^ sizeof(head) << 20; }
-  static constexpr std::uint64_t layout = 3;
+  static constexpr std::uint64_t layout = 4;
   static constexpr char const* handle_name = "pool";
 
  private:
   friend handle_codec<pool_board, Backend>;
   explicit pool_board(attachment_ref<Backend> block) noexcept : block_(std::move(block)) { find(); }
+  template <int ForWriting>
+  static void prefetch([[maybe_unused]] void const* at) noexcept {
+#if defined(__GNUC__)
+    __builtin_prefetch(at, ForWriting);
+#endif
+  }
+  [[nodiscard]] static std::span<std::byte const> lies(letter const& what, std::byte const* here) {
+    auto const size = static_cast<std::size_t>(what.size);
+    return {what.block == 0 ? here : arena<Backend>::at(what.block, size), size};
+  }
   void find() noexcept {
     first_ = reinterpret_cast<slot*>(block_->contents() + bytes_before_slots(top().places));
   }

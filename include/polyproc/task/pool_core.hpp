@@ -149,9 +149,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         common_priority_ = t.priority;
         if (give(what, out)) spare = std::move(spare_);
         else enter(what);
+        publish();
       } else {
         enter(what);
-        if (free_.empty() && (++submitted_into_backlog_ % 32 == 0 || given_none())) harvest(out);
+        // Where the workers are is not looked at each time: it costs them and us. What they finish with the list there they tell.
+        if (free_.empty() && ++submitted_into_backlog_ % 8 == 0 && (submitted_into_backlog_ % 32 == 0 || given_none())) harvest(out);
         hand_out(out);
       }
       if (absent_ > 0) {
@@ -456,6 +458,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   };
 
   static constexpr std::chrono::milliseconds look_after_workers_every{10};
+  static constexpr std::uint64_t most_prepared = 16;
+  static constexpr std::uint64_t looked_ahead = 4;
 
   static std::uint32_t count_of(std::size_t asked) {
     if (asked > board_t::slots)
@@ -478,12 +482,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   [[nodiscard]] std::uint64_t head() { return board_.tasks().head(board_.controls()); }
   /// Given and not begun, as far as is known. What was taken back from between others still has its entry in the ring.
   [[nodiscard]] std::size_t given() {
-    return std::min(static_cast<std::size_t>(board_.tasks().tail() - head()), unbegun_);
+    return std::min(static_cast<std::size_t>(board_.tasks().tail() + prepared_ - head()), unbegun_);
   }
   [[nodiscard]] bool given_none() { return given() == 0; }
   [[nodiscard]] std::size_t waiting() { return backlog_size_ + given(); }
   /// The entries that have not been looked at must stay.
-  [[nodiscard]] bool ring_room() noexcept { return board_.tasks().tail() - scanned_ < board_t::slots; }
+  [[nodiscard]] bool ring_room() noexcept { return board_.tasks().tail() + prepared_ - scanned_ < board_t::slots; }
 
   /// Whether something that was given has finished, without the lock.
   [[nodiscard]] bool finished(task const& t) const noexcept {
@@ -576,30 +580,49 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       return;
     }
     if (mixed_ && backlog_.size() == 1 && given_none()) mixed_ = false, common_priority_ = backlog_.begin()->first;
-    auto const most = mixed_ ? std::size_t{target_} : std::size_t{board_t::slots};
-    while (backlog_size_ > 0 && !free_.empty() && ring_room() && given() < most) {
+    while (backlog_size_ > 0 && !free_.empty() && ring_room() && (!mixed_ || given() < target_)) {
       auto what = next_of_backlog();
       if (!what) break;
-      if (give(what, out)) continue;
-      to_the_front(std::move(what));
-      break;
+      if (!give(what, out)) {
+        to_the_front(std::move(what));
+        break;
+      }
+      if (prepared_ == most_prepared) publish();
+    }
+    publish();
+  }
+  /// The workers see what is given only now: to tell them of each one alone would have us wait for each one's memory.
+  void publish() noexcept {
+    if (prepared_ == 0) return;
+    auto const from = board_.tasks().tail();
+    auto const until = from + std::exchange(prepared_, 0);
+    board_.publish(until - from);
+    for (auto ticket = from; ticket != until; ++ticket) {
+      auto const number = slot_at(ticket);
+      auto& t = *by_slot_[number];
+      // Against ask_for's exchange, which comes before it looks where the task is: one of the two is the later one, and sees what
+      // the other has done.
+      bool asked = false;
+      if (t.asked_for.compare_exchange_strong(asked, false)) continue;
+      board_.at(number).wanted.fetch_or(board_t::pool_asks);
+      if (finished(t)) board_.ring_bell();
     }
   }
 
-  /// False when it cannot be given now, because somebody who seems to be stopped holds the books of shared memory.
+  /// Prepares it, to be published. False when it cannot be given now, because somebody who seems to be stopped holds the books of
+  /// shared memory.
   bool give(task_ptr const& what, work& out) {
     auto& t = *what;
     auto const number = free_.back();
     auto& slot = board_.at(number);
     try {
       if (t.block() == 0 && t.call->view().size() <= board_t::room) {
-        board_.write(slot.request, 0, t.call->view());
+        board_t::write_request(slot, t.call->view());
         if (t.call->has_holds()) t.call->forget_bytes();
         else spare_ = std::move(t.call);
       } else {
         if (t.block() == 0 && !move_to_block(t)) return false;
-        slot.request.block = t.more->block;
-        slot.request.size = t.more->block_size;
+        slot.request = {t.more->block_size, t.more->block};
       }
     } catch (...) {
       t.at = task::place::over;
@@ -607,19 +630,19 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       return true;
     }
     free_.pop_back();
+    if (!free_.empty()) board_.fetch_for_writing(free_.back());
     by_slot_[number] = what;
     ++unbegun_;
     t.at = task::place::slot;
     slot.result.block = 0;
     slot.stop.store(0, std::memory_order_relaxed);
     slot.reading.store(0, std::memory_order_relaxed);
-    slot.began.store(0, std::memory_order_relaxed);
     slot.flags = t.more && t.more->options.time_limit ? board_t::ring_at_begin | board_t::note_times : 0;
-    slot.wanted.store(0);
-    t.where.store(board_.tasks().tail() << 16 | number);
-    if (t.asked_for.load()) slot.wanted.fetch_or(board_t::pool_asks);
-    board_.tasks().give(slot.control, number);
-    board_.wake_for_task();
+    if (slot.flags != 0 || recorder_) slot.began.store(0, std::memory_order_relaxed);
+    slot.wanted.store(0, std::memory_order_relaxed);
+    auto const ticket = board_.tasks().tail() + prepared_++;
+    t.where.store(ticket << 16 | number, std::memory_order_release);
+    board_.tasks().prepare(slot.control, number, ticket);
     return true;
   }
   bool move_to_block(task& t) {
@@ -657,7 +680,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void let_go_of(task& t, std::uint32_t number) noexcept {
     auto& slot = board_.at(number);
     if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
-    board_t::clear(slot.result);
+    board_t::clear_result(slot);
     free_block(t);
   }
   /// Of one that is not submitted after all.
@@ -666,10 +689,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
  private:
   /// Of a task in a slot: its request where it was before.
   void fetch_request(task& t, std::uint32_t number) {
-    auto const& request = board_.at(number).request;
-    if (request.block != 0) return;
+    auto const& slot = board_.at(number);
+    if (slot.request.block != 0) return;
     if (!t.call) t.call = std::make_unique<writer>();
-    t.call->bytes(board_.read(request));
+    t.call->bytes(board_t::read_request(slot));
   }
 
   /// What nobody has begun, after its recall.
@@ -705,6 +728,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto const until = head();
     for (; scanned_ < until; ++scanned_) {
       auto const slot = slot_at(scanned_);
+      if (scanned_ + looked_ahead < until) board_.fetch_control(slot_at(scanned_ + looked_ahead));
       auto const control = board_.at(slot).control.load();
       if (ring_t::ticket_of(control) != scanned_ || !by_slot_[slot]) continue;
       auto const now = ring_t::state_of(control);
@@ -815,7 +839,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         let_go_of(t, one.slot);
         t.result().fail(stopped(t, t.why));
       } else {
-        reader in(board_.read(slot.result));
+        reader in(board_t::read_result(slot));
         if (slot.how == board_t::ending::value) {
           t.succeed(in, one.slot);
         } else {
@@ -1156,8 +1180,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         out.append(std::exchange(later_, {}));
         harvest(out);
         auto const now = Backend::now();
+        if (auto const leavers = top.leavers.load(); std::exchange(leavers_seen_, leavers) != leavers)
+          some_leave_until_ = now + std::chrono::seconds{1};
+        bool const some_leave = now < some_leave_until_;
         if (now >= next_look || doomed_ > 0 || start_now_) {
-          bool const look = doomed_ > 0 || Backend::maybe_ended() || ++unforced_looks_ % 16 == 0;
+          bool const look = doomed_ > 0 || some_leave || Backend::maybe_ended() || ++unforced_looks_ % 16 == 0;
           if (look) look_after_workers(out);
           // Nobody has begun anything since the last look: whoever was to be woken was stopped, or is dead.
           if (scanned_ == scanned_at_last_look_ && !given_none()) wake_all_idle();
@@ -1168,7 +1195,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         sleep_until = std::min(sleep_until, choose_whom_to_start(now, to_start));
         hand_out(out);
         set_marks(out);
-        bool const busy = pending_ > 0 || doomed_ > 0 || without_room_ > 0 || !books_free;
+        bool const busy = pending_ > 0 || doomed_ > 0 || without_room_ > 0 || some_leave || !books_free;
         pool_rests_.store(!busy);
         auto const rest = doomed_ > 0 ? std::chrono::milliseconds{1} : busy ? look_after_workers_every : idle_recheck;
         sleep_until = std::min(sleep_until, now + rest);
@@ -1325,6 +1352,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   work later_;
   unsigned attentive_ = 0;     // who want to know of each end
   unsigned without_room_ = 0;  // who wait for room
+  std::uint32_t leavers_seen_ = 0;
+  time_point some_leave_until_{};
+  std::uint64_t prepared_ = 0;  // given, and not published
   std::size_t reserved_ = 0;   // room of those who are encoding
   unsigned failed_starts_ = 0;
   time_point start_not_before_{};

@@ -37,6 +37,7 @@ class pool_worker {
     }
     this_threads_worker() = {};
     place_.left.store(idle_ ? 2 : 1);
+    top_.leavers.fetch_add(1);
     board_.ring_bell();
   }
 
@@ -76,16 +77,16 @@ class pool_worker {
     result_.clear();
     slot.how = board_t::ending::value;
     try {
-      reader in(board_.read(slot.request));
+      reader in(board_t::read_request(slot));
       slot.reading.store(1, std::memory_order_relaxed);
       run_call<Backend>(in, result_);
-      put(slot.result, ticket);
+      put(slot, ticket);
     } catch (...) {
       slot.how = board_t::ending::exception;
       // What was encoded of a value goes nowhere: its holds are given back, and its block is freed while the slot is still ours.
       // Afterwards the pool may free it by its tag, and somebody else have it.
       result_.clear();
-      write_problem(slot.result, ticket, std::current_exception());
+      write_problem(slot, ticket, std::current_exception());
     }
     current_stop_token<Backend>() = {};
     if (times) slot.ended = stamp();
@@ -101,24 +102,24 @@ class pool_worker {
     result_.shrink();
   }
 
-  void put(typename board_t::letter& to, std::uint64_t ticket) {
+  void put(typename board_t::slot& to, std::uint64_t ticket) {
     if (!result_.wrote_many()) {
-      board_.write(to, board_t::result_of(ticket), result_.view());
+      board_.write_result(to, ticket, result_.view());
       return;
     }
-    to.size = result_.view().size();
-    to.block = blocks_.offset_of(result_.take_many());
+    auto const size = result_.view().size();
+    to.result = {size, blocks_.offset_of(result_.take_many())};
   }
 
-  void write_problem(typename board_t::letter& to, std::uint64_t ticket, std::exception_ptr problem) {
+  void write_problem(typename board_t::slot& to, std::uint64_t ticket, std::exception_ptr problem) {
     writer out;
     encode_exception(out, std::move(problem));
     try {
-      board_.write(to, board_t::result_of(ticket), out.view());
+      board_.write_result(to, ticket, out.view());
     } catch (std::bad_alloc const&) {
       writer little;
       encode_exception(little, std::make_exception_ptr(std::bad_alloc()));
-      board_.write(to, board_t::result_of(ticket), little.view());
+      board_.write_result(to, ticket, little.view());
     }
   }
 

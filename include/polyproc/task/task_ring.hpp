@@ -100,14 +100,14 @@ class task_ring {
   }
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
 
-  /// The slot, which is free or recalled and whole, is to be taken as tail()'s ticket. Fewer than size() entries must lie
-  /// between head() and tail().
-  void give(word& control, std::uint32_t slot) noexcept {
-    auto const ticket = tail();
+  /// The slot, which is free or recalled and whole, is to be taken as that ticket: tail()'s, or one of those that follow it. No
+  /// worker looks at it before publish. Fewer than size() entries must lie between head() and the ticket.
+  void prepare(word& control, std::uint32_t slot, std::uint64_t ticket) noexcept {
     control.store(make(state::given, 0, ticket), std::memory_order_relaxed);
-    entries_[ticket % size_].store((ticket & ticket_mask) << 16 | slot, std::memory_order_release);
-    words_->tail.store(ticket + 1);
+    entries_[ticket % size_].store((ticket & ticket_mask) << 16 | slot, std::memory_order_relaxed);
   }
+  /// The next `count` tickets, which are prepared, may be taken from now on.
+  void publish(std::uint64_t count) noexcept { words_->tail.store(tail() + count); }
   /// Takes back what no worker has begun.
   static bool recall(word& control, std::uint64_t ticket) noexcept {
     auto expected = make(state::given, 0, ticket);
@@ -135,20 +135,21 @@ class task_ring {
 
 /// Workers that have nothing to do. One of them may look for a task all the time: then nobody need be woken for the next one.
 ///
-/// Protocol. Who gives a task changes the ring's tail, then reads `watching`. Who watches clears `watching`, then looks at the
+/// Protocol. Who gives tasks changes the ring's tail, then reads `watching`. Who watches clears `watching`, then looks at the
 /// ring once more. All in the one order of sequentially consistent accesses: so either the giver sees that nobody watches, and
-/// wakes somebody, or the one who watched sees the task. The one who watches takes one task; for a second one somebody is woken.
+/// wakes somebody, or the one who watched sees a task. The one who watches takes one task; for a second one somebody is woken.
 /// One that dies while it watches is found by the pool, which clears `watching` for it and wakes all.
 template <sync_backend Backend>
 class task_watch {
  public:
   sleepers<Backend> idle;
 
-  /// After a task was given.
-  void wake_for_task(typename task_ring<Backend>::head_words const& ring) noexcept {
-    if (!idle.any()) return;
-    if (watching_.load() != 0 && ring.tail.load(std::memory_order_relaxed) - ring.head.load() <= 1) return;
-    idle.wake_one();
+  /// After so many tasks were given.
+  void wake_for_tasks(typename task_ring<Backend>::head_words const& ring, std::uint64_t count) noexcept {
+    for (; count != 0 && idle.any(); --count) {
+      if (watching_.load() != 0 && ring.tail.load(std::memory_order_relaxed) - ring.head.load() <= 1) return;
+      idle.wake_one();
+    }
   }
 
   /// Looks for a task for a while, if nobody else does: one is enough, and more would take processors from those who work.
