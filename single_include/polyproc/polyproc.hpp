@@ -13691,9 +13691,12 @@ class census {
 ///
 /// A process that is killed while it holds the books leaves them to the next one. One that is stopped there (by a debugger, a
 /// signal, a frozen control group) keeps them. What must go on all the same, such as ending that very process because its time is
-/// over, gives blocks back through here: what cannot be done at once is noted, in this process's own memory, and done by a later
-/// call of this process. Notes are done in the order in which they were made, so a block whose owner's blocks are to be swept first
-/// is not somebody else's before that. If this process is killed with notes, those blocks stay until the family ends.
+/// over, gives blocks back through here: what cannot be done at once is noted, in this process's own memory, and done later, by a
+/// thread that is there as long as there are notes, or by whoever comes first.
+///
+/// Notes are done in the order in which they were made, and while there are any, letting go of an object is noted as well. So as
+/// long as a note about a block is not done, this process still holds the object whose block it is: neither its place nor its tag
+/// can be somebody else's yet. If this process ends with notes, those blocks and objects stay until the family ends.
 
 // ---- polyproc/memory/arena.hpp
 
@@ -14118,16 +14121,27 @@ class arena {
     if (size > std::numeric_limits<std::uint32_t>::max() * std::uint64_t{page} / 2) throw std::bad_alloc();
     auto const pages = static_cast<std::uint32_t>((std::max<std::size_t>(size, 1) + page - 1) / page);
     auto const& self = get();
-    auto books = self.books();
-    auto const hold = books.lock(deadline);
-    if (!hold.owns()) return std::nullopt;
-    auto const first = books.take(pages, tag);
-    if (first == books.none) throw std::bad_alloc();
-    if (!Backend::commit(self.address(first), pages * page)) {
-      books.give(books.find(first));
-      throw std::bad_alloc();
+    bool full = false;
+    auto const attempt = [&]() -> std::optional<std::uint64_t> {
+      auto books = self.books();
+      auto const hold = books.lock(deadline);
+      if (!hold.owns()) return std::nullopt;
+      auto const first = books.take(pages, tag);
+      full = first == books.none;
+      if (full) return std::nullopt;
+      if (!Backend::commit(self.address(first), pages * page)) {
+        books.give(books.find(first));
+        throw std::bad_alloc();
+      }
+      return self.offset(first);
+    };
+    auto got = attempt();
+    if (auto* const make_room = before_counting().load(); full && make_room != nullptr) {
+      make_room();
+      got = attempt();
     }
-    return self.offset(first);
+    if (full) throw std::bad_alloc();
+    return got;
   }
 
   /// Gives back what allocate returned. Ignored when no such block is in use (it was freed by somebody who tidied up).
@@ -14255,18 +14269,22 @@ class arena {
 }  // namespace polyproc::inline v0_1::detail
 
 #include <mutex>
+#include <thread>
 
 namespace polyproc::inline v0_1::detail {
 
 template <backend Backend>
 class later_frees {
  public:
-  /// As arena::free, now or later.
-  static void free(std::uint64_t offset) noexcept { now_or_later({note::one, offset, 0}); }
-  /// Frees all blocks with that owner, now or later.
-  static void sweep(std::uint64_t owner) noexcept { now_or_later({note::all, owner, 0}); }
-  /// Frees all blocks with that tag. Nobody may use the tag for anything new, for it may happen much later.
-  static void sweep(block_tag const& tag) noexcept { now_or_later({note::tagged, tag.owner, tag.number}); }
+  /// As arena::free, now or later. The caller holds the object whose block it is.
+  static void free(std::uint64_t offset) noexcept { now_or_later({note::one, offset, 0, nullptr}); }
+  /// Frees all blocks with that tag. Nobody uses it for anything new as long as its owner, which the caller holds, is there.
+  static void sweep(block_tag const& tag) noexcept { now_or_later({note::tagged, tag.owner, tag.number, nullptr}); }
+  /// Lets go of an object, and frees it with all its blocks if `last` says so, which is asked once.
+  static void let_go(std::uint64_t offset, bool (*last)(std::uint64_t) noexcept) noexcept {
+    if (behind()) now_or_later({note::hold, offset, 0, last});
+    else if (last(offset)) now_or_later({note::all, offset, 0, nullptr});
+  }
 
   /// As arena::allocate; nothing when the books are held by somebody who seems to be stopped.
   static std::optional<std::uint64_t> allocate(std::size_t size, block_tag tag) {
@@ -14282,14 +14300,14 @@ class later_frees {
   [[nodiscard]] static bool behind() noexcept { return notes_count().load(std::memory_order_acquire) != 0; }
   /// Does what is noted, unless the books are held; whether nothing is left.
   static bool catch_up(time_point until = time_point{}) noexcept {
-    std::scoped_lock hold{notes().lock};
-    auto& all = notes().in_order;
-    auto next = all.begin();
-    while (next != all.end() && done(*next, until)) ++next;
-    all.erase(all.begin(), next);
-    notes_count().store(all.size(), std::memory_order_release);
-    if (all.empty()) held().store(false, std::memory_order_relaxed);
-    return all.empty();
+    auto& mine = notes();
+    std::scoped_lock hold{mine.lock};
+    return caught_up(mine, until);
+  }
+
+  /// This process ends.
+  static void last_chance() noexcept {
+    if (behind()) (void)catch_up(Backend::now() + std::chrono::milliseconds{500});
   }
 
  private:
@@ -14297,26 +14315,32 @@ class later_frees {
   static constexpr std::chrono::milliseconds patience{20};
 
   struct note {
-    enum what : std::uint32_t { one, all, tagged } kind;
+    enum what : std::uint32_t { one, all, tagged, hold } kind;
     std::uint64_t at;  // the block, or the owner
     std::uint64_t number;
+    bool (*last)(std::uint64_t) noexcept;
   };
   struct list {
     std::mutex lock;
     std::vector<note> in_order;
+    bool thread = false;
   };
+  static std::atomic<list*>& there() noexcept {
+    static constinit std::atomic<list*> one{nullptr};
+    return one;
+  }
   static list& notes() {
-    static lasting<list> const mine;
-    static bool const once = [] {
+    static list* const mine = [] {
+      static lasting<list> const memory;
+      there().store(&*memory);
       arena<Backend>::before_counting().store([]() noexcept { (void)catch_up(Backend::now() + patience); });
-      // What a parent has noted is the parent's to do.
+      // What a parent has noted is the parent's to do. Another thread may have been writing the notes.
       Backend::at_fork_child([] {
-        std::construct_at(&notes());
+        std::construct_at(there().load());
         notes_count().store(0);
       });
-      return true;
+      return &*memory;
     }();
-    (void)once;
     return *mine;
   }
   static std::atomic<std::size_t>& notes_count() noexcept {
@@ -14329,26 +14353,64 @@ class later_frees {
     return is;
   }
 
-  static bool done(note const& what, time_point until) noexcept {
-    if (what.kind == note::one) return arena<Backend>::free(what.at, until);
-    return arena<Backend>::sweep(
-        [&](block_tag const& tag, std::uint64_t) {
-          return tag.owner == what.at && (what.kind == note::all || tag.number == what.number);
-        },
-        until);
+  static bool caught_up(list& mine, time_point until) noexcept {
+    auto& all = mine.in_order;
+    auto next = all.begin();
+    while (next != all.end() && done(*next, until)) ++next;
+    all.erase(all.begin(), next);
+    notes_count().store(all.size(), std::memory_order_release);
+    if (all.empty()) held().store(false, std::memory_order_relaxed);
+    return all.empty();
   }
-  static void now_or_later(note const& what) noexcept {
+  /// False when the books are held until then; what is left to do is in the note.
+  static bool done(note& what, time_point until) noexcept {
+    if (what.kind == note::hold) {
+      if (!what.last(what.at)) return true;
+      what.kind = note::all;
+    }
+    if (what.kind != note::one) {
+      bool const swept = arena<Backend>::sweep(
+          [&](block_tag const& tag, std::uint64_t) {
+            return tag.owner == what.at && (what.kind == note::all || tag.number == what.number);
+          },
+          until);
+      if (!swept || what.kind == note::tagged) return swept;
+      what.kind = note::one;
+    }
+    return arena<Backend>::free(what.at, until);
+  }
+  static void now_or_later(note what) noexcept {
     if (!behind() || catch_up()) {
       if (done(what, time_point{})) return;
       if (!held().load(std::memory_order_relaxed) && done(what, Backend::now() + patience)) return;
     }
     held().store(true, std::memory_order_relaxed);
+    auto& mine = notes();
+    std::scoped_lock hold{mine.lock};
     try {
-      std::scoped_lock hold{notes().lock};
-      notes().in_order.push_back(what);
-      notes_count().store(notes().in_order.size(), std::memory_order_release);
+      mine.in_order.push_back(what);
+      notes_count().store(mine.in_order.size(), std::memory_order_release);
     } catch (...) {  // no memory for a note
+      (void)caught_up(mine, never);
       (void)done(what, never);
+      return;
+    }
+    if (mine.thread) return;
+    try {
+      std::thread([] { serve(); }).detach();
+      mine.thread = true;
+    } catch (...) {  // then whoever comes next
+    }
+  }
+  static void serve() noexcept {
+    Backend::begin_own_thread("polyproc-frees");
+    auto& mine = notes();
+    for (int looks = 0;; ++looks) {
+      std::this_thread::sleep_for(looks < 50 ? std::chrono::milliseconds{10} : std::chrono::milliseconds{100});
+      std::scoped_lock hold{mine.lock};
+      if (!caught_up(mine, time_point{})) continue;
+      mine.thread = false;
+      return;
     }
   }
 };
@@ -14510,7 +14572,7 @@ class attachment {
       if (for_reading_.base != nullptr) Backend::name_close(for_reading_);
       Backend::name_close(named_->map);
     } else if (ours) {
-      let_go(*head(), offset_);
+      let_go(offset_);
     }
     delete this;
   }
@@ -14522,8 +14584,7 @@ class attachment {
     reinterpret_cast<header*>(memory)->holds.fetch_add(1, std::memory_order_relaxed);
   }
   static void release_message(std::uint64_t offset) noexcept {
-    auto* const memory = arena<Backend>::at(offset, shared_block_header);
-    let_go(*reinterpret_cast<header*>(memory), offset);
+    let_go(offset);
   }
 
   /// What else is to be done around a fork by polyproc, by those who count more than holds: called before and after what
@@ -14569,13 +14630,12 @@ class attachment {
     std::scoped_lock hold{registry().lock};
     for (auto* a = std::exchange(registry().first, nullptr); a != nullptr;) {
       auto* const next = a->next_;
-      if (a->named_ == nullptr && a->owner_ == Backend::current_pid()) let_go(*a->head(), a->offset_);
+      if (a->named_ == nullptr && a->owner_ == Backend::current_pid()) let_go(a->offset_);
       a->owner_ = -1;
       a->next_ = a->previous_ = nullptr;
       a = next;
     }
-    // The last chance in this process.
-    if (later_frees<Backend>::behind()) (void)later_frees<Backend>::catch_up(Backend::now() + std::chrono::seconds{1});
+    later_frees<Backend>::last_chance();
   }
 
  private:
@@ -14618,11 +14678,13 @@ class attachment {
     return owner_ == Backend::current_pid();
   }
 
-  static void let_go(header& head, std::uint64_t offset) noexcept {
-    if (head.holds.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  static void let_go(std::uint64_t offset) noexcept { later_frees<Backend>::let_go(offset, &was_last); }
+  /// One hold less; whether it was the last.
+  static bool was_last(std::uint64_t offset) noexcept {
+    auto& head = *reinterpret_cast<header*>(arena<Backend>::at(offset, shared_block_header));  // it was used before: it is there
+    if (head.holds.fetch_sub(1, std::memory_order_acq_rel) != 1) return false;
     head.magic = 0;
-    later_frees<Backend>::sweep(offset);
-    later_frees<Backend>::free(offset);
+    return true;
   }
 
   [[nodiscard]] header* head() const noexcept { return reinterpret_cast<header*>(memory_); }
@@ -20201,7 +20263,6 @@ using named_queue = basic_named_queue<T>;
 /// it, as it would any consumer. What a death leaves: nothing in shared memory but the mark of a sleeper.
 
 #include <functional>
-#include <thread>
 
 namespace polyproc::inline v0_1::detail {
 
@@ -23164,20 +23225,20 @@ class dispatcher {
   }
   /// Runs it soon. When the program is at its end and these threads are gone: at once, in this thread.
   void post(callback<> call) {
-    {
-      std::scoped_lock hold{lock_};
-      if (!over_) {
-        calls_.push_back(std::move(call));
-        try {
-          wake_caller();
-        } catch (...) {
-          calls_.pop_back();
-          throw;
-        }
-        return;
-      }
+    if (!post_unless_over(call)) guarded_run<Backend>(call);
+  }
+  /// For those who hold a lock that it may want: false, and it is still the caller's, when the program is at its end.
+  bool post_unless_over(callback<>& call) {
+    std::scoped_lock hold{lock_};
+    if (over_) return false;
+    calls_.push_back(std::move(call));
+    try {
+      wake_caller();
+    } catch (...) {
+      calls_.pop_back();
+      throw;
     }
-    guarded_run<Backend>(call);
+    return true;
   }
   /// Runs it at that time, on the thread that watches: it must take no time and wait for nothing. Never if the program ends
   /// before. The number is for forget.
@@ -23229,6 +23290,7 @@ class dispatcher {
   static constexpr std::chrono::milliseconds linger{100};
   /// How long a call may take at the exit where it may be waiting for the exit itself.
   static constexpr std::chrono::seconds exit_patience{5};
+  static constexpr int most_left_stuck = 3;
 
   static std::atomic<dispatcher*>& there() noexcept {
     static constinit std::atomic<dispatcher*> one{nullptr};
@@ -23248,14 +23310,22 @@ class dispatcher {
     time_point patience = never;
     auto steps = steps_;
     auto stuck = Backend::now() + exit_patience;
+    int left_stuck = 0;
     while (watching_ || caller_ != 0 || (threads_ != 0 && Backend::now() < patience)) {
       if (watching_) ring();
       bell_for_caller();
       if (Backend::exit_holds_lock && for_good) {
         if (std::exchange(steps, steps_) != steps_) stuck = Backend::now() + exit_patience;
         if (Backend::now() >= stuck) {
-          leave_threads(hold);
-          break;
+          // Others may be waited for by the one that is stuck, or be stuck as well: each gets a thread of its own.
+          if (calls_.empty() || ++left_stuck > most_left_stuck) break;
+          caller_ = 0;
+          try {
+            wake_caller();
+          } catch (...) {
+            break;
+          }
+          stuck = Backend::now() + exit_patience;
         }
       }
       // Those that are left are callbacks that wait.
@@ -23267,24 +23337,6 @@ class dispatcher {
     }
     finishing_ = false;
     over_ = over_ || for_good;
-  }
-
-  /// A thread that runs a call waits for what the thread that calls this holds: what is left is done here.
-  void leave_threads(std::unique_lock<std::mutex>& hold) noexcept {
-    caller_ = 0;
-    over_ = true;
-    auto const rest = std::exchange(watched_, {});
-    while (!calls_.empty()) {
-      auto call = std::move(calls_.front());
-      calls_.pop_front();
-      hold.unlock();
-      guarded_run<Backend>(call);
-      { auto const gone = std::move(call); }
-      hold.lock();
-    }
-    hold.unlock();
-    for (auto const& child : rest) run_callbacks(*child);
-    hold.lock();
   }
 
   // --- With lock_ held.
@@ -23980,6 +24032,7 @@ void end_work() noexcept {
   // The hold that counts for us is let go by our parent, who knows when we write no more; if it has gone, by us.
   auto const offset = std::exchange(own().record, 0);
   if (offset != 0 && !parent_lives<Backend>()) attachment<Backend>::release_message(offset);
+  later_frees<Backend>::last_chance();
 }
 
 template <backend Backend>
@@ -29630,6 +29683,8 @@ class pool_task {
 
   /// Decodes the value from that slot and completes the outcome with it. May throw what decoding throws.
   virtual void succeed(reader& value, std::uint32_t slot) = 0;
+  /// Takes over what the value holds, and drops it. May throw what decoding throws.
+  virtual void discard(reader& value) = 0;
   [[nodiscard]] virtual outcome_base<Backend>& result() noexcept = 0;
 
   /// What only few tasks have.
@@ -29683,6 +29738,9 @@ class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
       pool_->let_go_of(*this, slot);
       outcome<R, Backend>::succeed(std::move(made));
     }
+  }
+  void discard(reader& value) override {
+    if constexpr (!std::is_void_v<R>) (void)decode<R>(value);
   }
   [[nodiscard]] outcome_base<Backend>& result() noexcept override { return *this; }
 
@@ -29866,7 +29924,9 @@ class task_watch {
   /// After so many tasks were given.
   void wake_for_tasks(typename task_ring<Backend>::head_words const& ring, std::uint64_t count) noexcept {
     for (; count != 0 && idle.any(); --count) {
-      if (watching_.load() != 0 && ring.tail.load(std::memory_order_relaxed) - ring.head.load() <= 1) return;
+      // In this order: who watches after one was left will see that one; who watched before may have taken another.
+      bool const one_is_left = ring.tail.load(std::memory_order_relaxed) - ring.head.load() <= 1;
+      if (one_is_left && watching_.load() != 0) return;
       idle.wake_one();
     }
   }
@@ -30586,8 +30646,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       bool const simple = backlog_size_ == 0 && !mixed_ && (t.priority == common_priority_ || given_none());
       if (simple && !free_.empty() && ring_room()) {
         common_priority_ = t.priority;
-        if (give(what, out)) spare = std::move(spare_);
-        else enter(what);
+        if (give(what, out)) {
+          spare = std::move(spare_);
+        } else {
+          enter(what);
+          board_.ring_bell();  // the pool's thread tries again
+        }
         publish();
       } else {
         enter(what);
@@ -30898,6 +30962,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
 
   static constexpr std::chrono::milliseconds look_after_workers_every{10};
   static constexpr std::uint64_t most_prepared = 16;
+  static constexpr std::size_t most_aside = 256;
   static constexpr std::uint64_t looked_ahead = 4;
 
   static std::uint32_t count_of(std::size_t asked) {
@@ -31019,16 +31084,26 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       return;
     }
     if (mixed_ && backlog_.size() == 1 && given_none()) mixed_ = false, common_priority_ = backlog_.begin()->first;
+    std::vector<task_ptr> aside;
     while (backlog_size_ > 0 && !free_.empty() && ring_room() && (!mixed_ || given() < target_)) {
       auto what = next_of_backlog();
       if (!what) break;
-      if (!give(what, out)) {
-        to_the_front(std::move(what));
-        break;
+      bool const not_now = !aside.empty() && needs_block(*what);  // as the one before
+      if (not_now || !give(what, out)) {
+        aside.push_back(std::move(what));
+        if (aside.size() == most_aside) break;
       }
       if (prepared_ == most_prepared) publish();
     }
     publish();
+    // Those that need memory that cannot be had now do not keep the small ones waiting.
+    while (!aside.empty()) {
+      to_the_front(std::move(aside.back()));
+      aside.pop_back();
+    }
+  }
+  [[nodiscard]] static bool needs_block(task const& t) noexcept {
+    return t.block() == 0 && t.call && t.call->view().size() > board_t::room;
   }
   /// The workers see what is given only now: to tell them of each one alone would have us wait for each one's memory.
   void publish() noexcept {
@@ -31270,11 +31345,21 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
   }
 
+  /// Nobody will have it, and what it holds is ours.
+  static void discard(task& t, typename board_t::slot const& slot) noexcept {
+    if (slot.how != board_t::ending::value) return;
+    try {
+      reader in(board_t::read_result(slot));
+      t.discard(in);
+    } catch (...) {  // it could not have been had anyway
+    }
+  }
   void complete(typename work::finished const& one) noexcept {
     auto& t = *one.what;
     auto& slot = board_.at(one.slot);
     try {
       if (t.why != task::reason::none) {
+        discard(t, slot);
         let_go_of(t, one.slot);
         t.result().fail(stopped(t, t.why));
       } else {
@@ -31335,8 +31420,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void tell(pool_event::kind what, std::uint32_t worker, task const* of, std::string how) noexcept {
     try {
       pool_event e{what, worker + std::size_t{1}, pid_of(worker), of != nullptr && of->more ? of->more->options.name : "", std::move(how)};
-      dispatcher<Backend>::get().post([self = this->shared_from_this(), e = std::move(e)] { self->options_.on_event(e); });
-    } catch (...) {  // no memory, no thread: then nobody is told
+      callback<> call([self = this->shared_from_this(), e = std::move(e)] { self->options_.on_event(e); });
+      (void)dispatcher<Backend>::get().post_unless_over(call);  // at the end of the program nobody is told: the lock is held here
+    } catch (...) {  // no memory, no thread: the same
     }
   }
   [[nodiscard]] long pid_of(std::uint32_t worker) const noexcept { return pids_[worker].load(std::memory_order_relaxed); }
@@ -31491,6 +31577,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       board_.top().workers.forget(i);
       auto& place = board_.worker(i);
       auto const left = place.left.load();
+      if (place.arrived.load() == 0) board_.free_blocks(board_.problem_of(i));  // of one that was about to say so
       if (place.arrived.load() == 2) {
         initializer_failed(place, i, out);
       } else if (place.arrived.load() == 0 && left == 0) {

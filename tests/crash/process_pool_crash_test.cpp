@@ -190,6 +190,9 @@ void stand_still(double share) {
     timed([&] {
       auto g = others.try_submit(echo, std::string(large, 'b'));
       REQUIRE(g);
+      auto small = others.submit(square, 3);  // needs none
+      CHECK(small.wait_for(crash_limit));
+      CHECK(small.get() == 9);
       if (books) (void)g->cancel();
       CHECK(g->wait_for(crash_limit));
     });

@@ -76,14 +76,50 @@ TEST_CASE_METHOD(tidy, "giving back waits for nobody who holds the books, and is
     auto const begin = std::chrono::steady_clock::now();
     later::free(one);
     later::sweep(polyproc::detail::block_tag{owner, 2});
-    later::sweep(owner);
-    later::free(owner);
+    later::let_go(owner, [](std::uint64_t) noexcept { return true; });
     later::sweep(polyproc::detail::block_tag{other_owner, 7});
     CHECK_FALSE(later::catch_up());
     CHECK(later::behind());
     CHECK(std::chrono::steady_clock::now() - begin < 10s);
     books.let_go();
     CHECK(later::catch_up(backend::now() + 10s));
+    CHECK_FALSE(later::behind());
+  }
+  CHECK(used() == before);
+}
+
+TEST_CASE_METHOD(tidy, "an object is held as long as its blocks are to be given back") {
+  static std::atomic<int> asked;
+  asked = 0;
+  auto const before = used();
+  {
+    auto const owner = arena::allocate(64);
+    auto const block = arena::allocate(50000, {owner, 1});
+    held_books books;
+    later::free(block);
+    later::let_go(owner, [](std::uint64_t) noexcept {
+      ++asked;
+      return false;  // others hold it
+    });
+    CHECK(asked == 0);
+    books.let_go();
+    CHECK(later::catch_up(backend::now() + 10s));
+    CHECK(asked == 1);
+    arena::free(owner);
+  }
+  CHECK(used() == before);
+}
+
+TEST_CASE_METHOD(tidy, "what could not be given back is so though this process does nothing more, and nobody asks") {
+  auto const before = used();
+  {
+    auto const block = arena::allocate(50000);
+    held_books books;
+    later::free(block);
+    REQUIRE(later::behind());
+    books.let_go();
+    for (auto const end = std::chrono::steady_clock::now() + 20s; later::behind() && std::chrono::steady_clock::now() < end;)
+      std::this_thread::sleep_for(1ms);
     CHECK_FALSE(later::behind());
   }
   CHECK(used() == before);

@@ -76,6 +76,13 @@ std::unique_ptr<process_pool>& leaked() {
   return *one;
 }
 /// Leaves main with work under way in a pool that is destroyed after that, or never.
+/// Its handler asks the pool, to the end.
+void leave_pool_that_is_asked(shared_gate g) {
+  static std::unique_ptr<process_pool> pool;
+  pool = std::make_unique<process_pool>(polyproc::process_pool_options{
+      .workers = 2, .on_event = [g](polyproc::pool_event const&) { g->count += pool->stats().workers != 0 ? 1 : 0; }});
+  for (int i = 0; i < 20; ++i) pool->submit(square, i).get();
+}
 void leave_static_pool(shared_gate g, refs to, bool destroyed) {
   if (destroyed) {
     static process_pool pool(2);
@@ -732,6 +739,34 @@ TEST_CASE_METHOD(tidy, "a future that was dropped: its task is done, and its wor
   pool.close();
   pool.join();
   CHECK(g->count == 20);
+}
+
+TEST_CASE_METHOD(tidy, "a program ends though what is told of its pool's events asks the pool") {
+  shared_gate g;
+  polyproc::process program{polyproc::start::spawn, leave_pool_that_is_asked, g};
+  program.start();
+  REQUIRE(program.join_for(patience));
+  CHECK(program.exit_code() == 0);
+  CHECK(g->count > 0);
+}
+
+TEST_CASE_METHOD(tidy, "what the result of a cancelled task holds is let go") {
+  process_pool pool(1);
+  auto const before = polyproc::detail::arena<polyproc::native_backend>::used_bytes();
+  {
+    shared_gate g;
+    auto f = pool.submit({.grace = std::chrono::milliseconds(patience)}, [](shared_gate at) {
+      at->begun = 1;
+      while (at->open == 0) std::this_thread::sleep_for(1ms);
+      return polyproc::shared<std::array<char, 100000>>();
+    }, g);
+    REQUIRE(until_begun(g));
+    CHECK(f.cancel());
+    g->open = 1;
+    REQUIRE(f.wait_for(patience));
+    CHECK_THROWS_AS(f.get(), polyproc::task_cancelled);
+  }
+  CHECK(eventually([&] { return polyproc::detail::arena<polyproc::native_backend>::used_bytes() <= before; }));
 }
 
 TEST_CASE_METHOD(tidy, "a program that ends with work in a pool, destroyed or not, leaves nothing behind") {

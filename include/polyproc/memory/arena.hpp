@@ -27,16 +27,27 @@ class arena {
     if (size > std::numeric_limits<std::uint32_t>::max() * std::uint64_t{page} / 2) throw std::bad_alloc();
     auto const pages = static_cast<std::uint32_t>((std::max<std::size_t>(size, 1) + page - 1) / page);
     auto const& self = get();
-    auto books = self.books();
-    auto const hold = books.lock(deadline);
-    if (!hold.owns()) return std::nullopt;
-    auto const first = books.take(pages, tag);
-    if (first == books.none) throw std::bad_alloc();
-    if (!Backend::commit(self.address(first), pages * page)) {
-      books.give(books.find(first));
-      throw std::bad_alloc();
+    bool full = false;
+    auto const attempt = [&]() -> std::optional<std::uint64_t> {
+      auto books = self.books();
+      auto const hold = books.lock(deadline);
+      if (!hold.owns()) return std::nullopt;
+      auto const first = books.take(pages, tag);
+      full = first == books.none;
+      if (full) return std::nullopt;
+      if (!Backend::commit(self.address(first), pages * page)) {
+        books.give(books.find(first));
+        throw std::bad_alloc();
+      }
+      return self.offset(first);
+    };
+    auto got = attempt();
+    if (auto* const make_room = before_counting().load(); full && make_room != nullptr) {
+      make_room();
+      got = attempt();
     }
-    return self.offset(first);
+    if (full) throw std::bad_alloc();
+    return got;
   }
 
   /// Gives back what allocate returned. Ignored when no such block is in use (it was freed by somebody who tidied up).

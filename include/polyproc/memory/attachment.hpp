@@ -160,7 +160,7 @@ class attachment {
       if (for_reading_.base != nullptr) Backend::name_close(for_reading_);
       Backend::name_close(named_->map);
     } else if (ours) {
-      let_go(*head(), offset_);
+      let_go(offset_);
     }
     delete this;
   }
@@ -172,8 +172,7 @@ class attachment {
     reinterpret_cast<header*>(memory)->holds.fetch_add(1, std::memory_order_relaxed);
   }
   static void release_message(std::uint64_t offset) noexcept {
-    auto* const memory = arena<Backend>::at(offset, shared_block_header);
-    let_go(*reinterpret_cast<header*>(memory), offset);
+    let_go(offset);
   }
 
   /// What else is to be done around a fork by polyproc, by those who count more than holds: called before and after what
@@ -219,13 +218,12 @@ class attachment {
     std::scoped_lock hold{registry().lock};
     for (auto* a = std::exchange(registry().first, nullptr); a != nullptr;) {
       auto* const next = a->next_;
-      if (a->named_ == nullptr && a->owner_ == Backend::current_pid()) let_go(*a->head(), a->offset_);
+      if (a->named_ == nullptr && a->owner_ == Backend::current_pid()) let_go(a->offset_);
       a->owner_ = -1;
       a->next_ = a->previous_ = nullptr;
       a = next;
     }
-    // The last chance in this process.
-    if (later_frees<Backend>::behind()) (void)later_frees<Backend>::catch_up(Backend::now() + std::chrono::seconds{1});
+    later_frees<Backend>::last_chance();
   }
 
  private:
@@ -268,11 +266,13 @@ class attachment {
     return owner_ == Backend::current_pid();
   }
 
-  static void let_go(header& head, std::uint64_t offset) noexcept {
-    if (head.holds.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  static void let_go(std::uint64_t offset) noexcept { later_frees<Backend>::let_go(offset, &was_last); }
+  /// One hold less; whether it was the last.
+  static bool was_last(std::uint64_t offset) noexcept {
+    auto& head = *reinterpret_cast<header*>(arena<Backend>::at(offset, shared_block_header));  // it was used before: it is there
+    if (head.holds.fetch_sub(1, std::memory_order_acq_rel) != 1) return false;
     head.magic = 0;
-    later_frees<Backend>::sweep(offset);
-    later_frees<Backend>::free(offset);
+    return true;
   }
 
   [[nodiscard]] header* head() const noexcept { return reinterpret_cast<header*>(memory_); }

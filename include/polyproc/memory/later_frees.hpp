@@ -2,9 +2,12 @@
 ///
 /// A process that is killed while it holds the books leaves them to the next one. One that is stopped there (by a debugger, a
 /// signal, a frozen control group) keeps them. What must go on all the same, such as ending that very process because its time is
-/// over, gives blocks back through here: what cannot be done at once is noted, in this process's own memory, and done by a later
-/// call of this process. Notes are done in the order in which they were made, so a block whose owner's blocks are to be swept first
-/// is not somebody else's before that. If this process is killed with notes, those blocks stay until the family ends.
+/// over, gives blocks back through here: what cannot be done at once is noted, in this process's own memory, and done later, by a
+/// thread that is there as long as there are notes, or by whoever comes first.
+///
+/// Notes are done in the order in which they were made, and while there are any, letting go of an object is noted as well. So as
+/// long as a note about a block is not done, this process still holds the object whose block it is: neither its place nor its tag
+/// can be somebody else's yet. If this process ends with notes, those blocks and objects stay until the family ends.
 #pragma once
 
 #include <polyproc/backend/lasting.hpp>
@@ -13,6 +16,7 @@
 #include <atomic>
 #include <mutex>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 namespace polyproc::inline v0_1::detail {
@@ -20,12 +24,15 @@ namespace polyproc::inline v0_1::detail {
 template <backend Backend>
 class later_frees {
  public:
-  /// As arena::free, now or later.
-  static void free(std::uint64_t offset) noexcept { now_or_later({note::one, offset, 0}); }
-  /// Frees all blocks with that owner, now or later.
-  static void sweep(std::uint64_t owner) noexcept { now_or_later({note::all, owner, 0}); }
-  /// Frees all blocks with that tag. Nobody may use the tag for anything new, for it may happen much later.
-  static void sweep(block_tag const& tag) noexcept { now_or_later({note::tagged, tag.owner, tag.number}); }
+  /// As arena::free, now or later. The caller holds the object whose block it is.
+  static void free(std::uint64_t offset) noexcept { now_or_later({note::one, offset, 0, nullptr}); }
+  /// Frees all blocks with that tag. Nobody uses it for anything new as long as its owner, which the caller holds, is there.
+  static void sweep(block_tag const& tag) noexcept { now_or_later({note::tagged, tag.owner, tag.number, nullptr}); }
+  /// Lets go of an object, and frees it with all its blocks if `last` says so, which is asked once.
+  static void let_go(std::uint64_t offset, bool (*last)(std::uint64_t) noexcept) noexcept {
+    if (behind()) now_or_later({note::hold, offset, 0, last});
+    else if (last(offset)) now_or_later({note::all, offset, 0, nullptr});
+  }
 
   /// As arena::allocate; nothing when the books are held by somebody who seems to be stopped.
   static std::optional<std::uint64_t> allocate(std::size_t size, block_tag tag) {
@@ -41,14 +48,14 @@ class later_frees {
   [[nodiscard]] static bool behind() noexcept { return notes_count().load(std::memory_order_acquire) != 0; }
   /// Does what is noted, unless the books are held; whether nothing is left.
   static bool catch_up(time_point until = time_point{}) noexcept {
-    std::scoped_lock hold{notes().lock};
-    auto& all = notes().in_order;
-    auto next = all.begin();
-    while (next != all.end() && done(*next, until)) ++next;
-    all.erase(all.begin(), next);
-    notes_count().store(all.size(), std::memory_order_release);
-    if (all.empty()) held().store(false, std::memory_order_relaxed);
-    return all.empty();
+    auto& mine = notes();
+    std::scoped_lock hold{mine.lock};
+    return caught_up(mine, until);
+  }
+
+  /// This process ends.
+  static void last_chance() noexcept {
+    if (behind()) (void)catch_up(Backend::now() + std::chrono::milliseconds{500});
   }
 
  private:
@@ -56,26 +63,32 @@ class later_frees {
   static constexpr std::chrono::milliseconds patience{20};
 
   struct note {
-    enum what : std::uint32_t { one, all, tagged } kind;
+    enum what : std::uint32_t { one, all, tagged, hold } kind;
     std::uint64_t at;  // the block, or the owner
     std::uint64_t number;
+    bool (*last)(std::uint64_t) noexcept;
   };
   struct list {
     std::mutex lock;
     std::vector<note> in_order;
+    bool thread = false;
   };
+  static std::atomic<list*>& there() noexcept {
+    static constinit std::atomic<list*> one{nullptr};
+    return one;
+  }
   static list& notes() {
-    static lasting<list> const mine;
-    static bool const once = [] {
+    static list* const mine = [] {
+      static lasting<list> const memory;
+      there().store(&*memory);
       arena<Backend>::before_counting().store([]() noexcept { (void)catch_up(Backend::now() + patience); });
-      // What a parent has noted is the parent's to do.
+      // What a parent has noted is the parent's to do. Another thread may have been writing the notes.
       Backend::at_fork_child([] {
-        std::construct_at(&notes());
+        std::construct_at(there().load());
         notes_count().store(0);
       });
-      return true;
+      return &*memory;
     }();
-    (void)once;
     return *mine;
   }
   static std::atomic<std::size_t>& notes_count() noexcept {
@@ -88,26 +101,64 @@ class later_frees {
     return is;
   }
 
-  static bool done(note const& what, time_point until) noexcept {
-    if (what.kind == note::one) return arena<Backend>::free(what.at, until);
-    return arena<Backend>::sweep(
-        [&](block_tag const& tag, std::uint64_t) {
-          return tag.owner == what.at && (what.kind == note::all || tag.number == what.number);
-        },
-        until);
+  static bool caught_up(list& mine, time_point until) noexcept {
+    auto& all = mine.in_order;
+    auto next = all.begin();
+    while (next != all.end() && done(*next, until)) ++next;
+    all.erase(all.begin(), next);
+    notes_count().store(all.size(), std::memory_order_release);
+    if (all.empty()) held().store(false, std::memory_order_relaxed);
+    return all.empty();
   }
-  static void now_or_later(note const& what) noexcept {
+  /// False when the books are held until then; what is left to do is in the note.
+  static bool done(note& what, time_point until) noexcept {
+    if (what.kind == note::hold) {
+      if (!what.last(what.at)) return true;
+      what.kind = note::all;
+    }
+    if (what.kind != note::one) {
+      bool const swept = arena<Backend>::sweep(
+          [&](block_tag const& tag, std::uint64_t) {
+            return tag.owner == what.at && (what.kind == note::all || tag.number == what.number);
+          },
+          until);
+      if (!swept || what.kind == note::tagged) return swept;
+      what.kind = note::one;
+    }
+    return arena<Backend>::free(what.at, until);
+  }
+  static void now_or_later(note what) noexcept {
     if (!behind() || catch_up()) {
       if (done(what, time_point{})) return;
       if (!held().load(std::memory_order_relaxed) && done(what, Backend::now() + patience)) return;
     }
     held().store(true, std::memory_order_relaxed);
+    auto& mine = notes();
+    std::scoped_lock hold{mine.lock};
     try {
-      std::scoped_lock hold{notes().lock};
-      notes().in_order.push_back(what);
-      notes_count().store(notes().in_order.size(), std::memory_order_release);
+      mine.in_order.push_back(what);
+      notes_count().store(mine.in_order.size(), std::memory_order_release);
     } catch (...) {  // no memory for a note
+      (void)caught_up(mine, never);
       (void)done(what, never);
+      return;
+    }
+    if (mine.thread) return;
+    try {
+      std::thread([] { serve(); }).detach();
+      mine.thread = true;
+    } catch (...) {  // then whoever comes next
+    }
+  }
+  static void serve() noexcept {
+    Backend::begin_own_thread("polyproc-frees");
+    auto& mine = notes();
+    for (int looks = 0;; ++looks) {
+      std::this_thread::sleep_for(looks < 50 ? std::chrono::milliseconds{10} : std::chrono::milliseconds{100});
+      std::scoped_lock hold{mine.lock};
+      if (!caught_up(mine, time_point{})) continue;
+      mine.thread = false;
+      return;
     }
   }
 };

@@ -56,20 +56,20 @@ class dispatcher {
   }
   /// Runs it soon. When the program is at its end and these threads are gone: at once, in this thread.
   void post(callback<> call) {
-    {
-      std::scoped_lock hold{lock_};
-      if (!over_) {
-        calls_.push_back(std::move(call));
-        try {
-          wake_caller();
-        } catch (...) {
-          calls_.pop_back();
-          throw;
-        }
-        return;
-      }
+    if (!post_unless_over(call)) guarded_run<Backend>(call);
+  }
+  /// For those who hold a lock that it may want: false, and it is still the caller's, when the program is at its end.
+  bool post_unless_over(callback<>& call) {
+    std::scoped_lock hold{lock_};
+    if (over_) return false;
+    calls_.push_back(std::move(call));
+    try {
+      wake_caller();
+    } catch (...) {
+      calls_.pop_back();
+      throw;
     }
-    guarded_run<Backend>(call);
+    return true;
   }
   /// Runs it at that time, on the thread that watches: it must take no time and wait for nothing. Never if the program ends
   /// before. The number is for forget.
@@ -121,6 +121,7 @@ class dispatcher {
   static constexpr std::chrono::milliseconds linger{100};
   /// How long a call may take at the exit where it may be waiting for the exit itself.
   static constexpr std::chrono::seconds exit_patience{5};
+  static constexpr int most_left_stuck = 3;
 
   static std::atomic<dispatcher*>& there() noexcept {
     static constinit std::atomic<dispatcher*> one{nullptr};
@@ -140,14 +141,22 @@ class dispatcher {
     time_point patience = never;
     auto steps = steps_;
     auto stuck = Backend::now() + exit_patience;
+    int left_stuck = 0;
     while (watching_ || caller_ != 0 || (threads_ != 0 && Backend::now() < patience)) {
       if (watching_) ring();
       bell_for_caller();
       if (Backend::exit_holds_lock && for_good) {
         if (std::exchange(steps, steps_) != steps_) stuck = Backend::now() + exit_patience;
         if (Backend::now() >= stuck) {
-          leave_threads(hold);
-          break;
+          // Others may be waited for by the one that is stuck, or be stuck as well: each gets a thread of its own.
+          if (calls_.empty() || ++left_stuck > most_left_stuck) break;
+          caller_ = 0;
+          try {
+            wake_caller();
+          } catch (...) {
+            break;
+          }
+          stuck = Backend::now() + exit_patience;
         }
       }
       // Those that are left are callbacks that wait.
@@ -159,24 +168,6 @@ class dispatcher {
     }
     finishing_ = false;
     over_ = over_ || for_good;
-  }
-
-  /// A thread that runs a call waits for what the thread that calls this holds: what is left is done here.
-  void leave_threads(std::unique_lock<std::mutex>& hold) noexcept {
-    caller_ = 0;
-    over_ = true;
-    auto const rest = std::exchange(watched_, {});
-    while (!calls_.empty()) {
-      auto call = std::move(calls_.front());
-      calls_.pop_front();
-      hold.unlock();
-      guarded_run<Backend>(call);
-      { auto const gone = std::move(call); }
-      hold.lock();
-    }
-    hold.unlock();
-    for (auto const& child : rest) run_callbacks(*child);
-    hold.lock();
   }
 
   // --- With lock_ held.

@@ -88,6 +88,7 @@ void end_work() noexcept {
   // The hold that counts for us is let go by our parent, who knows when we write no more; if it has gone, by us.
   auto const offset = std::exchange(own().record, 0);
   if (offset != 0 && !parent_lives<Backend>()) attachment<Backend>::release_message(offset);
+  later_frees<Backend>::last_chance();
 }
 
 template <backend Backend>

@@ -147,8 +147,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       bool const simple = backlog_size_ == 0 && !mixed_ && (t.priority == common_priority_ || given_none());
       if (simple && !free_.empty() && ring_room()) {
         common_priority_ = t.priority;
-        if (give(what, out)) spare = std::move(spare_);
-        else enter(what);
+        if (give(what, out)) {
+          spare = std::move(spare_);
+        } else {
+          enter(what);
+          board_.ring_bell();  // the pool's thread tries again
+        }
         publish();
       } else {
         enter(what);
@@ -459,6 +463,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
 
   static constexpr std::chrono::milliseconds look_after_workers_every{10};
   static constexpr std::uint64_t most_prepared = 16;
+  static constexpr std::size_t most_aside = 256;
   static constexpr std::uint64_t looked_ahead = 4;
 
   static std::uint32_t count_of(std::size_t asked) {
@@ -580,16 +585,26 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       return;
     }
     if (mixed_ && backlog_.size() == 1 && given_none()) mixed_ = false, common_priority_ = backlog_.begin()->first;
+    std::vector<task_ptr> aside;
     while (backlog_size_ > 0 && !free_.empty() && ring_room() && (!mixed_ || given() < target_)) {
       auto what = next_of_backlog();
       if (!what) break;
-      if (!give(what, out)) {
-        to_the_front(std::move(what));
-        break;
+      bool const not_now = !aside.empty() && needs_block(*what);  // as the one before
+      if (not_now || !give(what, out)) {
+        aside.push_back(std::move(what));
+        if (aside.size() == most_aside) break;
       }
       if (prepared_ == most_prepared) publish();
     }
     publish();
+    // Those that need memory that cannot be had now do not keep the small ones waiting.
+    while (!aside.empty()) {
+      to_the_front(std::move(aside.back()));
+      aside.pop_back();
+    }
+  }
+  [[nodiscard]] static bool needs_block(task const& t) noexcept {
+    return t.block() == 0 && t.call && t.call->view().size() > board_t::room;
   }
   /// The workers see what is given only now: to tell them of each one alone would have us wait for each one's memory.
   void publish() noexcept {
@@ -831,11 +846,21 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
   }
 
+  /// Nobody will have it, and what it holds is ours.
+  static void discard(task& t, typename board_t::slot const& slot) noexcept {
+    if (slot.how != board_t::ending::value) return;
+    try {
+      reader in(board_t::read_result(slot));
+      t.discard(in);
+    } catch (...) {  // it could not have been had anyway
+    }
+  }
   void complete(typename work::finished const& one) noexcept {
     auto& t = *one.what;
     auto& slot = board_.at(one.slot);
     try {
       if (t.why != task::reason::none) {
+        discard(t, slot);
         let_go_of(t, one.slot);
         t.result().fail(stopped(t, t.why));
       } else {
@@ -896,8 +921,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void tell(pool_event::kind what, std::uint32_t worker, task const* of, std::string how) noexcept {
     try {
       pool_event e{what, worker + std::size_t{1}, pid_of(worker), of != nullptr && of->more ? of->more->options.name : "", std::move(how)};
-      dispatcher<Backend>::get().post([self = this->shared_from_this(), e = std::move(e)] { self->options_.on_event(e); });
-    } catch (...) {  // no memory, no thread: then nobody is told
+      callback<> call([self = this->shared_from_this(), e = std::move(e)] { self->options_.on_event(e); });
+      (void)dispatcher<Backend>::get().post_unless_over(call);  // at the end of the program nobody is told: the lock is held here
+    } catch (...) {  // no memory, no thread: the same
     }
   }
   [[nodiscard]] long pid_of(std::uint32_t worker) const noexcept { return pids_[worker].load(std::memory_order_relaxed); }
@@ -1052,6 +1078,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       board_.top().workers.forget(i);
       auto& place = board_.worker(i);
       auto const left = place.left.load();
+      if (place.arrived.load() == 0) board_.free_blocks(board_.problem_of(i));  // of one that was about to say so
       if (place.arrived.load() == 2) {
         initializer_failed(place, i, out);
       } else if (place.arrived.load() == 0 && left == 0) {

@@ -30,6 +30,8 @@ class pool_task {
 
   /// Decodes the value from that slot and completes the outcome with it. May throw what decoding throws.
   virtual void succeed(reader& value, std::uint32_t slot) = 0;
+  /// Takes over what the value holds, and drops it. May throw what decoding throws.
+  virtual void discard(reader& value) = 0;
   [[nodiscard]] virtual outcome_base<Backend>& result() noexcept = 0;
 
   /// What only few tasks have.
@@ -83,6 +85,9 @@ class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
       pool_->let_go_of(*this, slot);
       outcome<R, Backend>::succeed(std::move(made));
     }
+  }
+  void discard(reader& value) override {
+    if constexpr (!std::is_void_v<R>) (void)decode<R>(value);
   }
   [[nodiscard]] outcome_base<Backend>& result() noexcept override { return *this; }
 

@@ -147,7 +147,9 @@ class task_watch {
   /// After so many tasks were given.
   void wake_for_tasks(typename task_ring<Backend>::head_words const& ring, std::uint64_t count) noexcept {
     for (; count != 0 && idle.any(); --count) {
-      if (watching_.load() != 0 && ring.tail.load(std::memory_order_relaxed) - ring.head.load() <= 1) return;
+      // In this order: who watches after one was left will see that one; who watched before may have taken another.
+      bool const one_is_left = ring.tail.load(std::memory_order_relaxed) - ring.head.load() <= 1;
+      if (one_is_left && watching_.load() != 0) return;
       idle.wake_one();
     }
   }
