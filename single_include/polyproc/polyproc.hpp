@@ -14123,6 +14123,7 @@ class arena {
     auto const& self = get();
     bool full = false;
     auto const attempt = [&]() -> std::optional<std::uint64_t> {
+      full = false;
       auto books = self.books();
       auto const hold = books.lock(deadline);
       if (!hold.owns()) return std::nullopt;
@@ -14300,14 +14301,27 @@ class later_frees {
   [[nodiscard]] static bool behind() noexcept { return notes_count().load(std::memory_order_acquire) != 0; }
   /// Does what is noted, unless the books are held; whether nothing is left.
   static bool catch_up(time_point until = time_point{}) noexcept {
-    auto& mine = notes();
-    std::scoped_lock hold{mine.lock};
-    return caught_up(mine, until);
+    auto* const mine = notes();
+    if (mine == nullptr) return false;
+    std::scoped_lock hold{mine->lock};
+    return caught_up(*mine, until);
   }
 
-  /// This process ends.
+  /// This process ends. To let go of what others hold too needs no books; they free its blocks when they let go of it.
   static void last_chance() noexcept {
-    if (behind()) (void)catch_up(Backend::now() + std::chrono::milliseconds{500});
+    if (!behind() || catch_up(Backend::now() + std::chrono::milliseconds{500})) return;
+    auto* const mine = notes();
+    if (mine == nullptr) return;
+    std::scoped_lock hold{mine->lock};
+    auto& all = mine->in_order;
+    std::size_t kept = 0;
+    for (auto& each : all) {
+      if (each.kind == note::one || each.kind == note::tagged) continue;
+      if (each.kind == note::hold && done(each, time_point{})) continue;
+      all[kept++] = each;
+    }
+    all.resize(kept, note{});
+    notes_count().store(mine->in_order.size(), std::memory_order_release);
   }
 
  private:
@@ -14315,12 +14329,15 @@ class later_frees {
   static constexpr std::chrono::milliseconds patience{20};
 
   struct note {
-    enum what : std::uint32_t { one, all, tagged, hold } kind;
+    enum what : std::uint32_t { one, all, itself, tagged, hold } kind;
     std::uint64_t at;  // the block, or the owner
     std::uint64_t number;
     bool (*last)(std::uint64_t) noexcept;
   };
   struct list {
+    explicit list(list* copied) noexcept : of(Backend::current_pid()), left_alone(copied) {}
+    long const of;
+    list* const left_alone;  // a parent's, in a copy that a fork has made: what it has noted is the parent's to do
     std::mutex lock;
     std::vector<note> in_order;
     bool thread = false;
@@ -14329,19 +14346,19 @@ class later_frees {
     static constinit std::atomic<list*> one{nullptr};
     return one;
   }
-  static list& notes() {
-    static list* const mine = [] {
-      static lasting<list> const memory;
-      there().store(&*memory);
-      arena<Backend>::before_counting().store([]() noexcept { (void)catch_up(Backend::now() + patience); });
-      // What a parent has noted is the parent's to do. Another thread may have been writing the notes.
-      Backend::at_fork_child([] {
-        std::construct_at(there().load());
-        notes_count().store(0);
-      });
-      return &*memory;
-    }();
-    return *mine;
+  /// This process's, never destroyed; nullptr if there is no memory for it. Made without a lock that a fork could leave locked.
+  static list* notes() noexcept {
+    auto* seen = there().load(std::memory_order_acquire);
+    while (seen == nullptr || seen->of != Backend::current_pid()) {
+      auto* const made = new (std::nothrow) list(seen);
+      if (made == nullptr) return nullptr;
+      if (there().compare_exchange_strong(seen, made, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        arena<Backend>::before_counting().store([]() noexcept { (void)catch_up(Backend::now() + patience); });
+        return made;
+      }
+      delete made;
+    }
+    return seen;
   }
   static std::atomic<std::size_t>& notes_count() noexcept {
     static constinit std::atomic<std::size_t> count{0};
@@ -14368,14 +14385,14 @@ class later_frees {
       if (!what.last(what.at)) return true;
       what.kind = note::all;
     }
-    if (what.kind != note::one) {
+    if (what.kind == note::all || what.kind == note::tagged) {
       bool const swept = arena<Backend>::sweep(
           [&](block_tag const& tag, std::uint64_t) {
             return tag.owner == what.at && (what.kind == note::all || tag.number == what.number);
           },
           until);
       if (!swept || what.kind == note::tagged) return swept;
-      what.kind = note::one;
+      what.kind = note::itself;
     }
     return arena<Backend>::free(what.at, until);
   }
@@ -14385,26 +14402,29 @@ class later_frees {
       if (!held().load(std::memory_order_relaxed) && done(what, Backend::now() + patience)) return;
     }
     held().store(true, std::memory_order_relaxed);
-    auto& mine = notes();
+    if (auto* const mine = notes(); mine != nullptr && noted(*mine, what)) return;
+    // No memory for a note. In short turns, so that others come to the list meanwhile.
+    while ((behind() && !catch_up(Backend::now() + patience)) || !done(what, Backend::now() + patience)) {
+    }
+  }
+  static bool noted(list& mine, note const& what) noexcept {
     std::scoped_lock hold{mine.lock};
     try {
       mine.in_order.push_back(what);
-      notes_count().store(mine.in_order.size(), std::memory_order_release);
-    } catch (...) {  // no memory for a note
-      (void)caught_up(mine, never);
-      (void)done(what, never);
-      return;
+    } catch (...) {
+      return false;
     }
-    if (mine.thread) return;
+    notes_count().store(mine.in_order.size(), std::memory_order_release);
+    if (mine.thread) return true;
     try {
-      std::thread([] { serve(); }).detach();
+      std::thread([&mine] { serve(mine); }).detach();
       mine.thread = true;
     } catch (...) {  // then whoever comes next
     }
+    return true;
   }
-  static void serve() noexcept {
+  static void serve(list& mine) noexcept {
     Backend::begin_own_thread("polyproc-frees");
-    auto& mine = notes();
     for (int looks = 0;; ++looks) {
       std::this_thread::sleep_for(looks < 50 ? std::chrono::milliseconds{10} : std::chrono::milliseconds{100});
       std::scoped_lock hold{mine.lock};

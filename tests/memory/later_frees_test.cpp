@@ -22,7 +22,8 @@ struct holder_state {
 void hold_the_books(polyproc::shared<holder_state> said) {
   (void)arena::sweep([&](polyproc::detail::block_tag const&, std::uint64_t) -> bool {
     said->holds = 1;
-    for (;;) std::this_thread::sleep_for(1h);
+    while (said->holds == 1) std::this_thread::sleep_for(1ms);
+    return false;
   });
 }
 
@@ -46,6 +47,9 @@ class held_books {
   }
   held_books(held_books const&) = delete;
   held_books& operator=(held_books const&) = delete;
+  /// It goes on by itself.
+  void resume() { said()->holds = 2; }
+  /// It is killed.
   void let_go() {
     if (!holder_.is_alive()) return;
     holder_.kill();
@@ -117,7 +121,7 @@ TEST_CASE_METHOD(tidy, "what could not be given back is so though this process d
     held_books books;
     later::free(block);
     REQUIRE(later::behind());
-    books.let_go();
+    books.resume();
     for (auto const end = std::chrono::steady_clock::now() + 20s; later::behind() && std::chrono::steady_clock::now() < end;)
       std::this_thread::sleep_for(1ms);
     CHECK_FALSE(later::behind());

@@ -78,9 +78,13 @@ std::unique_ptr<process_pool>& leaked() {
 /// Leaves main with work under way in a pool that is destroyed after that, or never.
 /// Its handler asks the pool, to the end.
 void leave_pool_that_is_asked(shared_gate g) {
+  static std::atomic<process_pool*> made{nullptr};
   static std::unique_ptr<process_pool> pool;
   pool = std::make_unique<process_pool>(polyproc::process_pool_options{
-      .workers = 2, .on_event = [g](polyproc::pool_event const&) { g->count += pool->stats().workers != 0 ? 1 : 0; }});
+      .workers = 2, .on_event = [g](polyproc::pool_event const&) {
+        if (auto* const whose = made.load()) g->count += whose->stats().workers != 0 ? 1 : 0;
+      }});
+  made = pool.get();
   for (int i = 0; i < 20; ++i) pool->submit(square, i).get();
 }
 void leave_static_pool(shared_gate g, refs to, bool destroyed) {

@@ -29,6 +29,7 @@ class arena {
     auto const& self = get();
     bool full = false;
     auto const attempt = [&]() -> std::optional<std::uint64_t> {
+      full = false;
       auto books = self.books();
       auto const hold = books.lock(deadline);
       if (!hold.owns()) return std::nullopt;
