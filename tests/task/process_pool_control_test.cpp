@@ -76,17 +76,6 @@ std::unique_ptr<process_pool>& leaked() {
   return *one;
 }
 /// Leaves main with work under way in a pool that is destroyed after that, or never.
-/// Its handler asks the pool, to the end.
-void leave_pool_that_is_asked(shared_gate g) {
-  static std::atomic<process_pool*> made{nullptr};
-  static std::unique_ptr<process_pool> pool;
-  pool = std::make_unique<process_pool>(polyproc::process_pool_options{
-      .workers = 2, .on_event = [g](polyproc::pool_event const&) {
-        if (auto* const whose = made.load()) g->count += whose->stats().workers != 0 ? 1 : 0;
-      }});
-  made = pool.get();
-  for (int i = 0; i < 20; ++i) pool->submit(square, i).get();
-}
 void leave_static_pool(shared_gate g, refs to, bool destroyed) {
   if (destroyed) {
     static process_pool pool(2);
@@ -743,15 +732,6 @@ TEST_CASE_METHOD(tidy, "a future that was dropped: its task is done, and its wor
   pool.close();
   pool.join();
   CHECK(g->count == 20);
-}
-
-TEST_CASE_METHOD(tidy, "a program ends though what is told of its pool's events asks the pool") {
-  shared_gate g;
-  polyproc::process program{polyproc::start::spawn, leave_pool_that_is_asked, g};
-  program.start();
-  REQUIRE(program.join_for(patience));
-  CHECK(program.exit_code() == 0);
-  CHECK(g->count > 0);
 }
 
 TEST_CASE_METHOD(tidy, "what the result of a cancelled task holds is let go") {
