@@ -29789,7 +29789,7 @@ class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
 /// `wanted` the pool at any time. Requests and results too large for the slot lie in blocks of the arena tagged {board, ...};
 /// of a result that its worker did not finish the pool frees the block by its tag, when the worker is dead. A worker that is
 /// stopped while it holds the arena's books holds nobody up but other workers with large results: the pool waits for no books,
-/// and gives blocks back later (memory/later_frees.hpp). So no tag is ever used for anything else again.
+/// and gives blocks back later (memory/later_frees.hpp), while it still holds the board. So no tag of a board is used twice.
 ///
 /// Who is told. A worker that has finished looks at the slot's `wanted`, after the exchange that says done: the pool sets it
 /// and then looks whether it is done; one of the two sees the other. `rung` is what the pool's process parks on; it is rung
@@ -30082,6 +30082,7 @@ class pool_board {
     return [first = first_](std::uint32_t i) -> wide& { return first[i].control; };
   }
 
+  /// With whoever holds the books of shared memory.
   enum class patience : bool { none, any };
 
   /// Blocks for what is being written, so that it need not be copied into one.
@@ -30092,7 +30093,8 @@ class pool_board {
     void for_number(std::uint64_t number) noexcept { number_ = number; }
     std::byte* get(std::size_t size) override {
       block_tag const tag{board_, number_};
-      auto const block = with_books_ == patience::any ? arena<Backend>::allocate(size, tag) : later_frees<Backend>::allocate(size, tag);
+      auto const block = with_books_ == patience::any ? arena<Backend>::allocate(size, tag)
+                                                      : later_frees<Backend>::allocate(size, tag);
       if (!block) return nullptr;
       last_ = {arena<Backend>::at(*block, size), *block, last_.memory, last_.block};
       return last_.memory;
@@ -30221,7 +30223,8 @@ class pool_worker {
   using board_t = pool_board<Backend>;
 
   pool_worker(board_t board, std::uint32_t number)
-      : board_(std::move(board)), number_(number), top_(board_.top()), place_(board_.worker(number)), blocks_(board_.offset(), board_t::patience::any) {
+      : board_(std::move(board)), number_(number), top_(board_.top()), place_(board_.worker(number)),
+        blocks_(board_.offset(), board_t::patience::any) {
     result_.use_for_many(&blocks_, board_t::blocks::many);
   }
 

@@ -61,6 +61,20 @@ class held_books {
   process holder_;
 };
 
+struct ending_gate {
+  std::atomic<int> ready{0};
+  std::atomic<int> go{0};
+};
+using large_thing = polyproc::shared<std::array<char, 1000000>>;
+/// Ends in order while it has something to give back and cannot, and holds what its parent holds too.
+void end_with_a_note(polyproc::shared<ending_gate> gate, large_thing both) {
+  auto mine = std::make_unique<polyproc::shared<int>>();
+  gate->ready = 1;
+  while (gate->go == 0) std::this_thread::sleep_for(1ms);
+  mine.reset();
+  (*both)[0] = later::behind() ? 'n' : '-';
+}
+
 std::size_t used() {
   (void)said();
   return arena::used_bytes();
@@ -112,6 +126,27 @@ TEST_CASE_METHOD(tidy, "an object is held as long as its blocks are to be given 
     arena::free(owner);
   }
   CHECK(used() == before);
+}
+
+TEST_CASE_METHOD(tidy, "who ends while the books are held still lets go of what others hold") {
+  polyproc::shared<ending_gate> gate;
+  auto const before = used();
+  {
+    large_thing both;
+    (*both)[0] = '?';
+    process child({.daemon = true}, end_with_a_note, gate, both);
+    child.start();
+    while (gate->ready == 0) std::this_thread::sleep_for(1ms);
+    held_books books;
+    gate->go = 1;
+    REQUIRE(child.join_for(60s));
+    CHECK(child.exit_code() == 0);
+    CHECK((*both)[0] == 'n');
+    books.let_go();
+  }
+  CHECK(later::catch_up(backend::now() + 10s));
+  // What the child alone had, and was still to give back, is lost; not what we had too.
+  CHECK(used() < before + 500000);
 }
 
 TEST_CASE_METHOD(tidy, "what could not be given back is so though this process does nothing more, and nobody asks") {

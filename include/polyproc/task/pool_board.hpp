@@ -4,7 +4,7 @@
 /// `wanted` the pool at any time. Requests and results too large for the slot lie in blocks of the arena tagged {board, ...};
 /// of a result that its worker did not finish the pool frees the block by its tag, when the worker is dead. A worker that is
 /// stopped while it holds the arena's books holds nobody up but other workers with large results: the pool waits for no books,
-/// and gives blocks back later (memory/later_frees.hpp). So no tag is ever used for anything else again.
+/// and gives blocks back later (memory/later_frees.hpp), while it still holds the board. So no tag of a board is used twice.
 ///
 /// Who is told. A worker that has finished looks at the slot's `wanted`, after the exchange that says done: the pool sets it
 /// and then looks whether it is done; one of the two sees the other. `rung` is what the pool's process parks on; it is rung
@@ -123,6 +123,7 @@ class pool_board {
     return [first = first_](std::uint32_t i) -> wide& { return first[i].control; };
   }
 
+  /// With whoever holds the books of shared memory.
   enum class patience : bool { none, any };
 
   /// Blocks for what is being written, so that it need not be copied into one.
@@ -133,7 +134,8 @@ class pool_board {
     void for_number(std::uint64_t number) noexcept { number_ = number; }
     std::byte* get(std::size_t size) override {
       block_tag const tag{board_, number_};
-      auto const block = with_books_ == patience::any ? arena<Backend>::allocate(size, tag) : later_frees<Backend>::allocate(size, tag);
+      auto const block = with_books_ == patience::any ? arena<Backend>::allocate(size, tag)
+                                                      : later_frees<Backend>::allocate(size, tag);
       if (!block) return nullptr;
       last_ = {arena<Backend>::at(*block, size), *block, last_.memory, last_.block};
       return last_.memory;

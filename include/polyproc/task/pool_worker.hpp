@@ -15,7 +15,8 @@ class pool_worker {
   using board_t = pool_board<Backend>;
 
   pool_worker(board_t board, std::uint32_t number)
-      : board_(std::move(board)), number_(number), top_(board_.top()), place_(board_.worker(number)), blocks_(board_.offset(), board_t::patience::any) {
+      : board_(std::move(board)), number_(number), top_(board_.top()), place_(board_.worker(number)),
+        blocks_(board_.offset(), board_t::patience::any) {
     result_.use_for_many(&blocks_, board_t::blocks::many);
   }
 
