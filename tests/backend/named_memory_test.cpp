@@ -1018,14 +1018,7 @@ void fork_tests() {
 }
 
 /// Sanitizers' own locks do not survive a fork beside threads.
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define POLYPROC_TEST_SANITIZED
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define POLYPROC_TEST_SANITIZED
-#endif
-#if defined(POLYPROC_TEST_SANITIZED)
+#if defined(POLYPROC_TEST_ADDRESS_SANITIZER) || defined(POLYPROC_TEST_THREAD_SANITIZER)
 constexpr bool sanitized = true;
 #else
 constexpr bool sanitized = false;

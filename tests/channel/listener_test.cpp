@@ -1,4 +1,5 @@
 // Connections by name and over TCP: who gets in, who does not, and that nobody keeps others waiting.
+// apart: it replaces getaddrinfo
 #include "process/start_methods.hpp"
 
 #include <random>

@@ -313,7 +313,7 @@ TEST_CASE_METHOD(tidy, "[H39] pipe: whoever is killed while it waits to send an 
       until(n->count, 1);
       p.kill();
       p.join();
-      CHECK(why_refused([&] {
+      CHECK(why_refused([&to = to] {  // which older compilers do not capture by itself
               for (int i = 0; i < 2000; ++i) to.send(i);
             }) == std::errc::broken_pipe);
     }

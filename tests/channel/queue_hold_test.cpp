@@ -675,7 +675,7 @@ TEST_CASE_METHOD(tidy, "one who is stopped while it has the books of memory hold
   auto const took = time_of([&] {
     for (int i = 0; i < 300; ++i) REQUIRE(q.get() == text);
   });
-  CHECK(took < 2s);
+  CHECK(took < 20s);  // they would wait as long as the one who is stopped
   keeper.kill();
   keeper.join();
   // What could not be freed meanwhile is freed afterwards.

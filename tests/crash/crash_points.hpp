@@ -18,12 +18,8 @@
 #include <cstdio>
 
 /// Why there are no crash points here, or nothing.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(POLYPROC_TEST_ADDRESS_SANITIZER) || defined(POLYPROC_TEST_THREAD_SANITIZER)
 #define POLYPROC_NO_CRASH_POINTS "sanitizers' own locks do not survive a kill"
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define POLYPROC_NO_CRASH_POINTS "sanitizers' own locks do not survive a kill"
-#endif
 #endif
 #if !defined(POLYPROC_NO_CRASH_POINTS)
 #if !defined(__linux__) || defined(POLYPROC_BACKEND_POSIX)

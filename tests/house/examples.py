@@ -6,15 +6,22 @@ On the native and the portable POSIX backend, and with mingw-w64 under Wine wher
 WINEPREFIX). What differs from run to run is told from what must not; what must happen only sometimes (lines that mix,
 tickets sold twice without the lock) is tried a few times.
 
+Here is also how all checks of examples build them. The native ones are the programs that the build tree has. For the other
+ways all examples are one program, compiled from one file in which each has a namespace of its own; which of them it is, its
+name tells. What takes the compiler's time is the library, which is so compiled once for each way, not once for each example.
+The checks share what the first of them has built (build/house).
+
 usage: examples.py     exit status: 0 all is well, 1 something is not
 """
 import concurrent.futures
+import glob
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -57,26 +64,104 @@ heap: two processes put 100 squares into one vector, the largest is 9801
 """
 
 
+def source_of(example):
+    return os.path.join(house.ROOT, "examples", example + ".cpp")
+
+
+def all_examples():
+    return sorted(os.path.basename(path)[:-4] for path in glob.glob(source_of("*")))
+
+
+def fits(text):
+    """Whether an example can be one of many."""
+    return house.fits_a_namespace(text) and text.endswith("\n}\n")
+
+
+def includes(text):
+    """The lines that include, with the conditions that they stand under."""
+    kept = "".join(line + "\n" for line in text.splitlines() if re.match(r"# *(?:if|el|endif|include)", line))
+    without = None
+    while without != kept:
+        kept, without = re.sub(r"# *if.*\n(?:# *el.*\n)*# *endif.*\n", "", kept), kept
+    return kept
+
+
+def all_in_one(texts):
+    """The source of a program that is any of some examples, whichever its name begins with."""
+    parts = [includes(text) for text in texts.values()]
+    for name, text in texts.items():
+        # What ends without a return in main may not do so in another function.
+        parts += [f"namespace example_{name} {{\n#define main main_of_example\n#line 1 \"examples/{name}.cpp\"\n",
+                  text[:-2], "  return 0;\n}\n#undef main\n}\n"]
+    parts += ["#include <cstdio>\n#include <string_view>\n\nint main(int argc, char** argv) {\n",
+              "  polyproc::init(argc, argv);  // a child is one of a program of any name\n",
+              "  std::string_view name = argv[0];\n",
+              "  name.remove_prefix(name.find_last_of(\"/\\\\\") + 1);\n",
+              "  name = name.substr(0, name.find_first_of(\"-.\"));\n"]
+    parts += [f"  if (name == \"{name}\") return example_{name}::main_of_example(argc, argv);\n" for name in texts]
+    parts += ["  std::fprintf(stderr, \"%s is no example\\n\", argv[0]);\n  return 127;\n}\n"]
+    return "".join(parts)
+
+
 class way:
     """How examples are compiled and run for one backend."""
 
     def __init__(self, name, compiler, flags, before=(), suffix=""):
         self.name, self.compiler, self.flags, self.before, self.suffix = name, compiler, flags, list(before), suffix
+        self.building = threading.Lock()
+        self.made_of_all = None
 
     def build(self, where, example):
         if self.name == "native" and house.built_example(example):
             shutil.copy(house.built_example(example), self.program(where, example))
             return True, ""
-        # In two steps, so that ccache, where it is, can help.
-        source = os.path.join(house.ROOT, "examples", example + ".cpp")
-        thing = os.path.join(where, f"{example}-{self.name}.o")
+        if self.name != "native" and fits(house.read(source_of(example))):
+            with self.building:
+                if self.made_of_all is None:
+                    self.made_of_all = self.build_all(where)
+            if self.made_of_all[0]:
+                try:
+                    os.link(self.program(where, "all"), self.program(where, example))
+                except OSError:  # not every file system has links
+                    shutil.copy(self.program(where, "all"), self.program(where, example))
+            return self.made_of_all
+        return self.compile_and_link(source_of(example), os.path.join(where, f"{example}-{self.name}.o"),
+                                     self.program(where, example))
+
+    def build_all(self, where):
+        """The program of all examples; a copy, where an earlier check has made it of the same."""
+        texts = {name: house.read(source_of(name)) for name in all_examples()}
+        text = all_in_one({name: text for name, text in texts.items() if fits(text)})
+        program = self.program(where, "all")
+        room = house.room() or where
+        name = f"examples-{self.name}"
+        kept = os.path.join(room, f"{name}-{house.mark(self.compiler, *self.compiling(), text)}")
+        if os.path.exists(kept):
+            shutil.copy(kept, program)
+            return True, ""
+        source = os.path.join(room, name + ".cpp")
+        house.replace(source, text)
+        good, said = self.compile_and_link(source, os.path.join(where, f"all-{self.name}.o"), program)
+        if good:
+            for old in glob.glob(os.path.join(room, name + "-*")):
+                os.remove(old)
+            new = os.path.join(room, f"new-{os.getpid()}-{self.name}")
+            shutil.copy(program, new)
+            os.replace(new, kept)
+        return good, said
+
+    def compiling(self):
+        return [self.compiler, "-std=c++20", "-O0", *house.WARNINGS, *self.flags, "-Iinclude", "-Iexamples", "-c"]
+
+    def compile_and_link(self, source, thing, program):
+        """In two steps, and from the root, so that ccache, where it is, can help, another checkout's too."""
         cache = ["ccache"] if shutil.which("ccache") else []
-        built = house.run([*cache, self.compiler, "-std=c++20", "-O0", *house.WARNINGS, *self.flags, "-I" + house.INCLUDE, "-c",
-                           source, "-o", thing], cwd=where)
+        built = house.run([*cache, *self.compiling(), os.path.relpath(source, house.ROOT), "-o", thing], cwd=house.ROOT,
+                          timeout=1200)
         if built.returncode != 0:
             return False, built.stdout
         self_contained = ["-static"] if self.suffix else []
-        linked = house.run([self.compiler, *self.flags, *self_contained, thing, "-o", self.program(where, example)], cwd=where)
+        linked = house.run([self.compiler, *self.flags, *self_contained, thing, "-o", program])
         return linked.returncode == 0, linked.stdout
 
     def program(self, where, example):
@@ -97,9 +182,19 @@ class way:
         return done
 
 
+def native():
+    return way("native", house.gcc(), ["-pthread"])
+
+
+def posix():
+    """By the newest clang++ where there is one: it takes half the time, and g++ has looked at the native ones."""
+    compiler = house.clangs()[-1][1] if house.clangs() else house.gcc()
+    return way("posix", compiler, ["-pthread", "-DPOLYPROC_BACKEND_POSIX"])
+
+
 def ways(book):
     """Those that are here; the book is told of those that are not."""
-    found = [way("native", house.gcc(), ["-pthread"]), way("posix", house.gcc(), ["-pthread", "-DPOLYPROC_BACKEND_POSIX"])]
+    found = [native(), posix()]
     if not house.mingw():
         book.skip("mingw-w64", "x86_64-w64-mingw32-g++ is not here")
     elif not wine() or "WINEPREFIX" not in os.environ:

@@ -1,5 +1,6 @@
 """What the checks of this folder share: where things are, which compilers are here, many jobs at once, one summary."""
 import concurrent.futures
+import hashlib
 import os
 import re
 import shutil
@@ -28,6 +29,13 @@ def headers():
 def read(path):
     with open(path, encoding="utf-8") as text:
         return text.read()
+
+
+def replace(path, text):
+    """At no time does another see a part of it."""
+    with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as out:
+        out.write(text)
+    os.replace(out.name, path)
 
 
 def version():
@@ -69,6 +77,31 @@ def built_example(name):
     sources = [os.path.join(folder, n) for top in (INCLUDE, os.path.join(ROOT, "examples"))
                for folder, _, names in os.walk(top) for n in names]
     return program if all(os.path.getmtime(s) < made for s in sources) else None
+
+
+def room():
+    """Where a check keeps what others can use as well; None, where nothing may be written."""
+    folder = os.path.join(ROOT, "build", "house")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def mark(compiler, *words):
+    """Something that is the same for the same compiler, words and headers only."""
+    tool = os.path.realpath(shutil.which(compiler))
+    whole = hashlib.sha256("\0".join([tool, str(os.path.getmtime(tool)), *words]).encode())
+    for top in (INCLUDE, os.path.join(ROOT, "examples", "support")):
+        for path in sorted(os.path.join(folder, n) for folder, _, names in os.walk(top) for n in names):
+            whole.update(f"\0{path}\0{read(path)}".encode())
+    return whole.hexdigest()[:16]
+
+
+def fits_a_namespace(text):
+    """Whether a program can stand in a namespace, with others before and behind it."""
+    return not re.search(r"^ *(?:template *<>|namespace (?:polyproc|std)\b)", text, flags=re.M)
 
 
 def strip_code(text, strings=True):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The portable Unix backend asks nothing of the system that macOS and FreeBSD do not have as well.
 
-Builds a program that uses the whole library with POLYPROC_BACKEND_POSIX and looks at it twice:
+Builds a program that uses the whole library with POLYPROC_BACKEND_POSIX, without a warning, and looks at it twice:
 1. The symbols its object file leaves to be found elsewhere must be C++'s own or on the list below. This is the
    strict half: a system call is a function here, and calls made through others' names cannot hide.
 2. Run under strace, it makes no Linux-only system call and opens nothing under /proc or /sys but what the C and C++
@@ -16,6 +16,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import house  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -81,7 +84,8 @@ def build(compiler, where, name, *flags):
     if os.path.exists(os.path.join(where, name + ".o")):
         source = os.path.join(where, name + ".o")
     made = os.path.join(where, name)
-    run([*compiler, "-std=c++20", "-O1", "-pthread", "-DPOLYPROC_BACKEND_POSIX", "-I" + os.path.join(ROOT, "include"),
+    # With all warnings and what an optimizer finds: headers.py leaves that to us for this backend.
+    run([*compiler, "-std=c++20", "-O2", *house.WARNINGS, "-pthread", "-DPOLYPROC_BACKEND_POSIX", "-I" + house.INCLUDE,
          *flags, source, "-o", made])
     return made
 

@@ -5,7 +5,8 @@
 2. In an empty directory with that file alone and no flag but -std=c++20 -pthread: a program of two files that both include
    it is compiled, linked and run; also with -fno-rtti and -fvisibility=hidden, for the portable Unix backend, with clang++
    and with mingw-w64 (run under Wine where it is).
-3. No warning, as for the headers (headers.py).
+3. No warning, as for the headers (headers.py): the larger of the two files is compiled with them all, by g++ with
+   optimization.
 
 usage: single_header.py     exit status: 0 all is well, 1 something is not
 """
@@ -44,15 +45,15 @@ def main():
 
         native = ([("g++", house.gcc())] if house.gcc() else []) + house.clangs()
         ways = [(name, compiler, ["-pthread"]) for name, compiler in native]
-        if house.gcc():
-            ways.append(("g++ -fno-rtti -fvisibility=hidden", house.gcc(), ["-pthread", "-fno-rtti", "-fvisibility=hidden"]))
-            ways.append(("g++ -DPOLYPROC_BACKEND_POSIX", house.gcc(), ["-pthread", "-DPOLYPROC_BACKEND_POSIX"]))
+        for name, compiler in native[-1:]:  # clang++ where it is: it takes half the time, and headers.py asks g++ as well
+            ways.append((f"{name} -fno-rtti -fvisibility=hidden", compiler, ["-pthread", "-fno-rtti", "-fvisibility=hidden"]))
+            ways.append((f"{name} -DPOLYPROC_BACKEND_POSIX", compiler, ["-pthread", "-DPOLYPROC_BACKEND_POSIX"]))
         if house.mingw():
             ways.append(("mingw-w64", house.mingw(), ["-static"]))
         else:
             book.skip("mingw-w64", "x86_64-w64-mingw32-g++ is not here")
 
-        jobs, silent = [], []
+        jobs = []
         for number, (name, compiler, flags) in enumerate(ways):
             room = os.path.join(where, str(number))
             os.mkdir(room)
@@ -60,9 +61,13 @@ def main():
                 shutil.copy(os.path.join(HERE, file), room)
             shutil.copy(fresh, room)
 
-            def works(name=name, compiler=compiler, flags=flags, room=room):
+            def works(name=name, compiler=compiler, flags=flags, room=room, level="-O2" if name == "g++" else "-O0"):
                 program = "program.exe" if name == "mingw-w64" else "program"
-                built = house.run([compiler, "-std=c++20", *flags, "single_main.cpp", "single_other.cpp", "-o", program],
+                quiet = house.run([compiler, "-std=c++20", level, *house.WARNINGS, *[f for f in flags if f != "-static"],
+                                   "-c", "single_main.cpp", "-o", "single_main.o"], cwd=room)
+                if quiet.returncode != 0 or quiet.stdout.strip():
+                    return False, quiet.stdout
+                built = house.run([compiler, "-std=c++20", *flags, "single_main.o", "single_other.cpp", "-o", program],
                                   cwd=room)
                 if built.returncode != 0:
                     return False, built.stdout
@@ -74,14 +79,8 @@ def main():
                 ran = house.run(command, cwd=room, timeout=120, stdin=-3)
                 return ran.returncode == 0 and "right" in ran.stdout, f"exit status {ran.returncode}\n{ran.stdout}"
 
-            def quiet(compiler=compiler, flags=flags, room=room):
-                return house.run([compiler, "-std=c++20", "-O2", *[f for f in flags if f != "-static"], *house.WARNINGS, "-c",
-                                  "single_main.cpp", "-o", "quiet.o"], cwd=room)
-
-            jobs.append((f"a program of two files with the single header, {name}", works))
-            silent.append((f"the single header without a warning, {name}", quiet))
+            jobs.append((f"a program of two files with the single header, without a warning, {name}", works))
         book.check_all(jobs)
-        book.check_compiles(silent)
     book.finish()
 
 

@@ -17,6 +17,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import examples  # noqa: E402
 import house  # noqa: E402
 
 CHECK = os.path.join(house.ROOT, "tools", "wordcount_check.py")
@@ -110,17 +111,8 @@ def main():
         os.makedirs(tree)
         make_tree(tree)
 
-        def build(name, *flags):
-            program = os.path.join(where, f"wordcount-{name}")
-            if name == "native" and house.built_example("wordcount"):
-                shutil.copy(house.built_example("wordcount"), program)
-                return True, ""
-            built = house.run([house.gcc(), "-std=c++20", "-O1", "-pthread", *flags, "-I" + house.INCLUDE,
-                               os.path.join(house.ROOT, "examples", "wordcount.cpp"), "-o", program])
-            return built.returncode == 0, built.stdout
-
-        book.check_all([("native: wordcount compiles", lambda: build("native")),
-                        ("posix: wordcount compiles", lambda: build("posix", "-DPOLYPROC_BACKEND_POSIX"))])
+        book.check_all([(f"{way.name}: wordcount compiles", lambda way=way: way.build(where, "wordcount"))
+                        for way in (examples.native(), examples.posix())])
         for name in ("native", "posix"):
             program = os.path.join(where, f"wordcount-{name}")
             if not os.path.exists(program):

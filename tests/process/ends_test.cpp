@@ -413,7 +413,7 @@ TEST_CASE_METHOD(tidy, "[H50] nothing is sent to a number once its process has e
     // Killers race with the end and with whoever takes the status.
     std::atomic<bool> stop{false};
     std::vector<std::thread> killers;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(POLYPROC_TEST_ADDRESS_SANITIZER)
     constexpr int askers = 0;  // its leak check at the child's end stops for good under a hail of SIGCONT
 #else
     constexpr int askers = 4;

@@ -27,16 +27,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define REFUSALS_SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define REFUSALS_SANITIZED 1
-#endif
 // Sanitizers replace the same calls, and static programs have nobody to pass them on to.
-#if defined(__linux__) && defined(__GLIBC__) && defined(__LP64__) && !defined(REFUSALS_SANITIZED)
+#if defined(__linux__) && defined(__GLIBC__) && defined(__LP64__) && !defined(POLYPROC_TEST_ADDRESS_SANITIZER) && \
+    !defined(POLYPROC_TEST_THREAD_SANITIZER)
 #define REFUSALS_INTERPOSED 1
 #include <dlfcn.h>
 #include <sched.h>

@@ -349,7 +349,7 @@ TEST_CASE_METHOD(tidy, "[H45] a fresh process is a matter of milliseconds, not o
     std::printf("start and join by %s: %.2f ms in the middle\n", name_of(method), median);
     // Ten times what is promised; without a fork of the system's own, an emulator may be in between, and a sanitizer makes
     // of every page that is touched two.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(POLYPROC_TEST_ADDRESS_SANITIZER) || defined(POLYPROC_TEST_THREAD_SANITIZER)
     constexpr double bound = 500;
 #else
     constexpr double bound = polyproc::native_backend::has_fork ? 50 : 500;
@@ -380,7 +380,7 @@ TEST_CASE_METHOD(tidy, "signals of a child are clean whatever this process has")
     process p{process_options{.start = method}, tell_signals, n};
     p.start();
     p.join();
-#if !defined(__SANITIZE_ADDRESS__)  // which has handlers of its own
+#if !defined(POLYPROC_TEST_ADDRESS_SANITIZER)  // which has handlers of its own
     CHECK(n->a == 0);
 #endif
   }

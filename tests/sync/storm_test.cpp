@@ -222,7 +222,7 @@ TEST_CASE_METHOD(tidy, "[H22] condition_variable, semaphore and event in a storm
   CHECK(b->given == b->taken + b->tokens);
 }
 
-#if defined(__linux__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__linux__) && !defined(POLYPROC_TEST_THREAD_SANITIZER) && !defined(POLYPROC_TEST_ADDRESS_SANITIZER)
 namespace {
 struct plain_pthread {
   pthread_mutex_t lock;

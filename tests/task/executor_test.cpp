@@ -1,5 +1,7 @@
 #include "support/tidy.hpp"
 
+#include "task/counting.hpp"
+
 #include <deque>
 #include <list>
 #include <numeric>
@@ -22,39 +24,6 @@ int stuck(int) {
   while (!polyproc::this_task::stop_requested()) std::this_thread::sleep_for(1ms);
   return 0;
 }
-
-/// 0, 1, 2, ... and counts how many were taken. Without an end, unless there is one.
-class counting {
- public:
-  explicit counting(int end = std::numeric_limits<int>::max()) : taken_(std::make_shared<int>(0)), end_(end) {}
-  struct iterator {
-    using iterator_concept = std::input_iterator_tag;
-    using value_type = int;
-    using difference_type = std::ptrdiff_t;
-    std::shared_ptr<int> taken{};
-    int now = 0;
-    int end = 0;
-    int operator*() const { return now; }
-    iterator& operator++() {
-      ++now;
-      *taken = std::max(*taken, now + 1);
-      return *this;
-    }
-    void operator++(int) { ++*this; }
-    friend bool operator==(iterator const& it, std::default_sentinel_t) { return it.now >= it.end; }
-  };
-  [[nodiscard]] iterator begin() const {
-    *taken_ = std::max(*taken_, 1);
-    return {taken_, 0, end_};
-  }
-  [[nodiscard]] std::default_sentinel_t end() const { return {}; }
-  /// How many items this range was asked for.
-  [[nodiscard]] int taken() const { return *taken_; }
-
- private:
-  std::shared_ptr<int> taken_;
-  int end_;
-};
 
 /// Values that are there only once each: reading the next one takes it away.
 class stream_of_ints {

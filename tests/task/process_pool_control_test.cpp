@@ -780,7 +780,7 @@ TEST_CASE_METHOD(tidy, "pools in pools, and in processes of every kind, with wor
   CHECK(pool.map(sum_by_pool, std::vector<int>{1, 2, 3}) == std::vector<long>{9, 18, 27});
   for (auto const method : start_methods()) {
     INFO(name_of(method));
-#if defined(__SANITIZE_THREAD__)
+#if defined(POLYPROC_TEST_THREAD_SANITIZER)
     if (method == polyproc::start_method::fork) continue;  // the sanitizer allows a forked child no threads
 #endif
     process_pool own({.workers = 2, .start = method});

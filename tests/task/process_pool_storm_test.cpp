@@ -13,7 +13,7 @@ namespace {
 
 #if defined(_WIN32)
 constexpr std::size_t least_tasks = 5000, least_kills = 50;
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#elif defined(POLYPROC_TEST_ADDRESS_SANITIZER) || defined(POLYPROC_TEST_THREAD_SANITIZER)
 constexpr std::size_t least_tasks = 10000, least_kills = 100;
 #else
 constexpr std::size_t least_tasks = 100000, least_kills = 1000;

@@ -73,14 +73,14 @@ TEST_CASE_METHOD(tidy, "callables, arguments and results that can only be moved 
 }
 
 TEST_CASE_METHOD(tidy, "what a task holds is gone before its future is ready") {
+  gate g;
   polyproc::thread_pool pool(1);
+  opened_at_end const at_end{g};
   auto const held = std::make_shared<int>(1);
   for (int i = 0; i < 100; ++i) {
     pool.submit([held] {}).get();
     CHECK(held.use_count() == 1);
   }
-  gate g;
-  opened_at_end const at_end{g};
   auto busy = pool.submit([&] { g.pass(); });
   auto f = pool.submit([held] {});
   CHECK(f.cancel());

@@ -14,11 +14,11 @@ struct json {
   double number = 0;
   std::string text;  // strings: as UTF-8
   std::vector<json> items;
-  std::vector<std::pair<std::string, json>> members;
+  std::vector<std::string> names;  // of an object's items
 
   json const& operator[](std::string const& name) const {
-    for (auto const& [n, value] : members)
-      if (n == name) return value;
+    for (std::size_t i = 0; i < names.size(); ++i)
+      if (names[i] == name) return items[i];
     static json const none{};
     return none;
   }
@@ -58,7 +58,8 @@ class json_reader {
         do {
           auto name = read();
           if (name.what != json::kind::string || !skip(':')) fail();
-          out.members.emplace_back(name.text, read());
+          out.names.push_back(name.text);
+          out.items.push_back(read());
         } while (skip(','));
         if (!skip('}')) fail();
         return out;
