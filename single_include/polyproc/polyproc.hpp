@@ -11303,7 +11303,9 @@ namespace polyproc::inline v0_1 {
 /// Where many bytes are to be written to, so that they need not be copied there afterwards.
 class large_memory {
  public:
-  virtual std::byte* get(std::size_t size) = 0;  // nullptr: not now; or throws std::bad_alloc
+  /// Room for `size` bytes, which are what is wanted, and at least `least`; `size` is what there is then. nullptr: not now.
+  /// May throw std::bad_alloc.
+  virtual std::byte* get(std::size_t least, std::size_t& size) = 0;
   virtual void give_back(std::byte* memory) noexcept = 0;
 
  protected:
@@ -11354,8 +11356,10 @@ class byte_buffer {
 
  private:
   void grow(std::size_t more) {
-    auto const room = std::max({std::size_t{64}, 2 * capacity_, size_ + more});
-    auto* larger = where_ != nullptr && room >= many_ ? where_->get(room) : nullptr;
+    // After something large there is often something small: it is not to have the large thing copied.
+    auto const slack = more >= 4096 ? std::size_t{4096} : 0;
+    auto room = std::max({std::size_t{64}, 2 * capacity_, size_ + more + slack});
+    auto* larger = where_ != nullptr && room >= many_ ? where_->get(size_ + more, room) : nullptr;
     bool const there = larger != nullptr;
     if (!there) larger = new std::byte[room];
     if (size_ != 0) std::memcpy(larger, data_, size_);
@@ -14130,9 +14134,10 @@ class arena {
       auto const first = books.take(pages, tag);
       full = first == books.none;
       if (full) return std::nullopt;
-      if (!Backend::commit(self.address(first), pages * page)) {
+      full = !Backend::commit(self.address(first), pages * page);
+      if (full) {
         books.give(books.find(first));
-        throw std::bad_alloc();
+        return std::nullopt;
       }
       return self.offset(first);
     };
@@ -14193,6 +14198,9 @@ class arena {
   /// Has what the first access here costs behind it.
   static void touch() { (void)*static_cast<std::byte const volatile*>(reinterpret_cast<std::byte*>(get().head_)); }
 
+  /// Bytes that blocks can have in all.
+  static std::size_t room() { return std::size_t{get().end_} * page; }
+
   /// For tests.
   static bool sound() {
     auto books = get().books();
@@ -14207,7 +14215,7 @@ class arena {
     return static_cast<std::size_t>(books.in_use()) * page;
   }
 
-  /// What this process does before it counts: gives back what it was to give back and could not.
+  /// What this process does before it counts, and when memory is used up: gives back what it could give back.
   static std::atomic<void (*)() noexcept>& before_counting() noexcept {
     static constinit std::atomic<void (*)() noexcept> call{nullptr};
     return call;
@@ -14307,6 +14315,11 @@ class later_frees {
     return caught_up(*mine, until);
   }
 
+  /// What this process does before it counts what is in use, or when nothing is left.
+  static void before_counting() noexcept {
+    if (behind()) (void)catch_up(Backend::now() + patience);
+  }
+
   /// This process ends. To let go of what others hold too needs no books; they free its blocks when they let go of it.
   static void last_chance() noexcept {
     if (!behind() || catch_up(Backend::now() + std::chrono::milliseconds{500})) return;
@@ -14353,7 +14366,8 @@ class later_frees {
       auto* const made = new (std::nothrow) list(seen);
       if (made == nullptr) return nullptr;
       if (there().compare_exchange_strong(seen, made, std::memory_order_acq_rel, std::memory_order_acquire)) {
-        arena<Backend>::before_counting().store([]() noexcept { (void)catch_up(Backend::now() + patience); });
+        void (*nobody)() noexcept = nullptr;
+        (void)arena<Backend>::before_counting().compare_exchange_strong(nobody, [] () noexcept { before_counting(); });
         return made;
       }
       delete made;
@@ -29677,6 +29691,154 @@ using process_pool_options = basic_process_pool_options<>;
 
 /// A task of a pool of processes, as the pool's own process has it.
 
+// ---- polyproc/memory/kept_blocks.hpp
+
+/// Large blocks of the arena that their owner is likely to want again at once.
+///
+/// Memory that comes from the system costs some four times as much to fill as memory that was there. A process through which
+/// large blocks come and go, one after the other under the same owner, keeps the last of them here for a moment instead of giving
+/// them back: at most `most_bytes`, and no longer than it is told to by let_go_of_old.
+///
+/// To the books of the arena such a block is in use: its tag names its owner as before, with whatever number it had. So whoever
+/// frees blocks by their numbers must not use one of them twice; and when the owner's last holder lets go of it, or dies, the
+/// blocks go with it. That this process keeps them it knows alone, and a copy of it that a fork makes does not.
+
+namespace polyproc::inline v0_1::detail {
+
+template <backend Backend>
+class kept_blocks {
+ public:
+  struct block {
+    std::uint64_t at = 0;    // 0: none
+    std::uint64_t room = 0;  // bytes, so many at least
+    explicit operator bool() const noexcept { return at != 0; }
+  };
+  static constexpr std::uint64_t least = std::uint64_t{1} << 20;
+  static constexpr std::uint64_t most_bytes = std::uint64_t{256} << 20;
+  static constexpr std::chrono::milliseconds for_so_long{100};
+
+  /// One that has room for `size` bytes, and not much more; or none. The caller's from now on.
+  static block take(std::uint64_t owner, std::uint64_t size) noexcept {
+    if (size < least) return {};
+    auto* const mine = there().load(std::memory_order_acquire);
+    if (mine == nullptr || mine->of != Backend::current_pid()) return {};
+    std::scoped_lock hold{mine->lock};
+    for (auto& each : mine->all) {
+      if (each.owner != owner || !each.what || each.what.room < size || each.what.room / 4 > size) continue;
+      mine->bytes -= each.what.room;
+      return std::exchange(each, {}).what;
+    }
+    return {};
+  }
+
+  /// Keeps a block of that owner's, which the caller holds; or gives it back, if it is small or enough are kept.
+  static void keep(std::uint64_t owner, block what) noexcept {
+    if (!what) return;
+    constexpr auto page = arena<Backend>::page;
+    what.room = (what.room + page - 1) / page * page;
+    if (what.room >= least && what.room <= most_bytes && kept(owner, what)) return;
+    later_frees<Backend>::free(what.at);
+  }
+
+  /// Gives those of that owner back that nobody has taken for a while. When to come again.
+  static time_point let_go_of_old(std::uint64_t owner, time_point now) noexcept {
+    auto next = never;
+    free_those([&](entry const& e) {
+      if (e.owner != owner) return false;
+      if (e.until <= now) return true;
+      next = std::min(next, e.until);
+      return false;
+    });
+    return next;
+  }
+  /// Before the caller lets go of the owner.
+  static void drop(std::uint64_t owner) noexcept {
+    free_those([&](entry const& e) { return e.owner == owner; });
+  }
+  /// Because memory is wanted for something else, or counted.
+  static void drop_all() noexcept {
+    free_those([](entry const&) { return true; });
+  }
+
+  /// For tests: bytes in the blocks that are kept.
+  [[nodiscard]] static std::uint64_t bytes() noexcept {
+    auto* const mine = there().load(std::memory_order_acquire);
+    if (mine == nullptr || mine->of != Backend::current_pid()) return 0;
+    std::scoped_lock hold{mine->lock};
+    return mine->bytes;
+  }
+
+ private:
+  struct entry {
+    std::uint64_t owner = 0;
+    block what;
+    time_point until{};
+  };
+  using entries = std::array<entry, 16>;
+  struct list {
+    explicit list(list* copied) noexcept : of(Backend::current_pid()), left_alone(copied) {}
+    long const of;
+    list* const left_alone;  // a parent's, in a copy that a fork has made
+    std::mutex lock;
+    entries all{};
+    std::uint64_t bytes = 0;
+  };
+  static std::atomic<list*>& there() noexcept {
+    static constinit std::atomic<list*> one{nullptr};
+    return one;
+  }
+  /// This process's, never destroyed; nullptr if there is no memory for it.
+  static list* made() noexcept {
+    auto* seen = there().load(std::memory_order_acquire);
+    while (seen == nullptr || seen->of != Backend::current_pid()) {
+      auto* const fresh = new (std::nothrow) list(seen);
+      if (fresh == nullptr) return nullptr;
+      if (there().compare_exchange_strong(seen, fresh, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        arena<Backend>::before_counting().store([]() noexcept {
+          drop_all();
+          later_frees<Backend>::before_counting();
+        });
+        return fresh;
+      }
+      delete fresh;
+    }
+    return seen;
+  }
+
+  static bool kept(std::uint64_t owner, block const& what) noexcept {
+    auto* const mine = made();
+    if (mine == nullptr) return false;
+    std::scoped_lock hold{mine->lock};
+    if (mine->bytes + what.room > std::min<std::uint64_t>(most_bytes, arena<Backend>::room() / 16)) return false;
+    for (auto& each : mine->all) {
+      if (each.what) continue;
+      each = {owner, what, Backend::now() + for_so_long};
+      mine->bytes += what.room;
+      return true;
+    }
+    return false;
+  }
+  /// The system's part of giving back takes long: without the lock.
+  template <class Which>
+  static void free_those(Which&& which) noexcept {
+    auto* const mine = there().load(std::memory_order_acquire);
+    if (mine == nullptr || mine->of != Backend::current_pid()) return;
+    std::array<std::uint64_t, std::tuple_size_v<entries>> gone{};
+    std::size_t count = 0;
+    {
+      std::scoped_lock hold{mine->lock};
+      for (auto& each : mine->all) {
+        if (!each.what || !which(std::as_const(each))) continue;
+        mine->bytes -= each.what.room;
+        gone[count++] = std::exchange(each, {}).what.at;
+      }
+    }
+    for (std::size_t i = 0; i < count; ++i) later_frees<Backend>::free(gone[i]);
+  }
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
 #include <map>
 
 namespace polyproc::inline v0_1::detail {
@@ -29717,6 +29879,8 @@ class pool_task {
     time_point end_by = never;     // once it was asked to stop: when its worker is to be ended
     std::uint64_t block = 0;       // of the arena, that holds its request, if that is large
     std::uint64_t block_size = 0;
+    std::uint64_t block_room = 0;
+    typename kept_blocks<Backend>::block offered;  // for its result
   };
   [[nodiscard]] rarely& rare() {
     if (!more) more = std::make_unique<rarely>();
@@ -29787,7 +29951,9 @@ class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
 ///
 /// Who may write what: until a slot is given, the pool; while it runs, its worker (how, result, began, ended); `stop` and
 /// `wanted` the pool at any time. Requests and results too large for the slot lie in blocks of the arena tagged {board, ...};
-/// of a result that its worker did not finish the pool frees the block by its tag, when the worker is dead. A worker that is
+/// of a result that its worker did not finish the pool frees the block by its tag, when the worker is dead. The blocks of large
+/// tasks that are over the pool keeps for the next ones (memory/kept_blocks.hpp), also for the result of a large request: such a
+/// block is offered in the slot, and is the pool's again with the task's end, whoever has written into it. A worker that is
 /// stopped while it holds the arena's books holds nobody up but other workers with large results: the pool waits for no books,
 /// and gives blocks back later (memory/later_frees.hpp), while it still holds the board. So no tag of a board is used twice.
 ///
@@ -29986,6 +30152,7 @@ class pool_board {
   using state = typename ring::state;
   using word = typename Backend::template atomic<std::uint32_t>;
   using wide = typename Backend::template atomic<std::uint64_t>;
+  using kept_block = typename kept_blocks<Backend>::block;
   enum class ending : std::uint32_t { value, exception };
 
   static constexpr std::uint32_t slots = 512;
@@ -30090,30 +30257,53 @@ class pool_board {
    public:
     static constexpr std::size_t many = 16384;
     blocks(std::uint64_t board, patience with_books) noexcept : board_(board), with_books_(with_books) {}
-    void for_number(std::uint64_t number) noexcept { number_ = number; }
-    std::byte* get(std::size_t size) override {
+    /// What the blocks are tagged with. One that is offered is used if it is large enough, and remains the offerer's.
+    void for_number(std::uint64_t number, kept_block offered) noexcept {
+      number_ = number;
+      offered_ = offered;
+      taken_ = false;
+    }
+    std::byte* get(std::size_t least, std::size_t& size) override {
+      if (!taken_ && offered_.room >= least) {
+        taken_ = true;
+        return use(offered_, size);
+      }
+      if (with_books_ == patience::none)
+        if (auto const kept = kept_blocks<Backend>::take(board_, least)) return use(kept, size);
       block_tag const tag{board_, number_};
       auto const block = with_books_ == patience::any ? arena<Backend>::allocate(size, tag)
                                                       : later_frees<Backend>::allocate(size, tag);
-      if (!block) return nullptr;
-      last_ = {arena<Backend>::at(*block, size), *block, last_.memory, last_.block};
-      return last_.memory;
+      return block ? use({*block, size}, size) : nullptr;
     }
-    void give_back(std::byte* memory) noexcept override { later_frees<Backend>::free(offset_of(memory)); }
+    void give_back(std::byte* memory) noexcept override {
+      auto const block = offset_of(memory);
+      if (block == offered_.at) taken_ = false;
+      else later_frees<Backend>::free(block);
+    }
     /// Of the last one, or the one before.
     [[nodiscard]] std::uint64_t offset_of(std::byte const* memory) const noexcept {
       return memory == last_.memory ? last_.block : last_.block_before;
     }
+    /// What the last one has room for.
+    [[nodiscard]] std::uint64_t last_room() const noexcept { return last_.room; }
 
    private:
+    std::byte* use(kept_block what, std::size_t& size) {
+      size = static_cast<std::size_t>(what.room);
+      last_ = {arena<Backend>::at(what.at, size), what.at, what.room, last_.memory, last_.block};
+      return last_.memory;
+    }
     struct {
       std::byte* memory = nullptr;
       std::uint64_t block = 0;
+      std::uint64_t room = 0;
       std::byte* memory_before = nullptr;
       std::uint64_t block_before = 0;
     } last_;
     std::uint64_t board_;
     std::uint64_t number_ = requests;
+    kept_block offered_;
+    bool taken_ = false;
     patience with_books_;
   };
   [[nodiscard]] std::uint64_t offset() const noexcept { return block_->offset(); }
@@ -30124,6 +30314,16 @@ class pool_board {
     std::memcpy(to.request_bytes, bytes.data(), bytes.size());
   }
   [[nodiscard]] static std::span<std::byte const> read_request(slot const& from) { return lies(from.request, from.request_bytes); }
+  /// A request that lies in a block, and a block that the result may lie in, which remains the pool's; or none.
+  static void write_request(slot& to, std::uint64_t size, std::uint64_t block, kept_block offered) noexcept {
+    to.request = {size, block};
+    std::memcpy(to.request_bytes, &offered, sizeof(offered));
+  }
+  [[nodiscard]] static kept_block read_offer(slot const& from) noexcept {
+    kept_block offered;
+    if (from.request.block != 0) std::memcpy(&offered, from.request_bytes, sizeof(offered));
+    return offered;
+  }
   /// Throws std::bad_alloc; the result is empty then.
   void write_result(slot& to, std::uint64_t ticket, std::span<std::byte const> bytes) const {
     to.result = {0, 0};
@@ -30151,9 +30351,10 @@ class pool_board {
     std::uint64_t noted = 0;
     return of.began.compare_exchange_strong(noted, now) ? now : noted;
   }
-  static void clear_result(slot& of) noexcept {
-    if (auto const block = std::exchange(of.result.block, 0); block != 0) later_frees<Backend>::free(block);
-    of.result.size = 0;
+  /// `offered`: the block that was offered for it.
+  void clear_result(slot& of, kept_block offered) const noexcept {
+    auto const result = std::exchange(of.result, {0, 0});
+    if (result.block != offered.at) kept_blocks<Backend>::keep(offset(), {result.block, result.size});
   }
 
   /// Tags of blocks, by who is to free them.
@@ -30183,7 +30384,7 @@ class pool_board {
   }
 
   static constexpr std::uint64_t fingerprint() { return 0x626f617264ULL ^ sizeof(slot) ^ sizeof(head) << 20; }
-  static constexpr std::uint64_t layout = 4;
+  static constexpr std::uint64_t layout = 5;
   static constexpr char const* handle_name = "pool";
 
  private:
@@ -30282,7 +30483,7 @@ class pool_worker {
     if (times) board_t::note_began(slot, static_cast<std::uint64_t>(stamp()));
     if ((slot.flags & board_t::ring_at_begin) != 0 || ticket >= top_.begun_from.load(std::memory_order_relaxed)) board_.ring_bell();
     current_stop_token<Backend>() = {slot.stop, static_cast<std::uint32_t>(ticket + 1), nullptr};
-    blocks_.for_number(board_t::result_of(ticket));
+    blocks_.for_number(board_t::result_of(ticket), board_t::read_offer(slot));
     result_.clear();
     slot.how = board_t::ending::value;
     try {
@@ -30851,6 +31052,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
     board_.ring_bell();
     if (manager_.joinable()) manager_.join();
+    kept_blocks<Backend>::drop(board_.offset());
     for (std::uint32_t i = 0; i < workers_.size(); ++i)
       if (workers_[i].process.pid()) board_.worker(i).leave.store(1);
     wake_all_idle();
@@ -31159,7 +31361,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         else spare_ = std::move(t.call);
       } else {
         if (t.block() == 0 && !move_to_block(t)) return false;
-        slot.request = {t.more->block_size, t.more->block};
+        auto& rare = *t.more;
+        if (!rare.offered) rare.offered = kept_blocks<Backend>::take(board_.offset(), rare.block_size);
+        board_t::write_request(slot, rare.block_size, rare.block, rare.offered);
       }
     } catch (...) {
       t.at = task::place::over;
@@ -31188,7 +31392,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto const block = board_.new_block_now(bytes.size(), board_t::requests);
     if (!block) return false;
     rare.block = *block;
-    rare.block_size = bytes.size();
+    rare.block_size = rare.block_room = bytes.size();
     std::memcpy(arena<Backend>::at(rare.block, bytes.size()), bytes.data(), bytes.size());
     t.call->forget_bytes();
     return true;
@@ -31205,6 +31409,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       if (t.call->wrote_many()) {
         auto& rare = t.rare();
         rare.block_size = t.call->view().size();
+        rare.block_room = large.last_room();
         rare.block = large.offset_of(t.call->take_many());
       }
     } catch (...) {
@@ -31217,7 +31422,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void let_go_of(task& t, std::uint32_t number) noexcept {
     auto& slot = board_.at(number);
     if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
-    board_t::clear_result(slot);
+    board_.clear_result(slot, t.more ? t.more->offered : typename kept_blocks<Backend>::block{});
     free_block(t);
   }
   /// Of one that is not submitted after all.
@@ -31405,8 +31610,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       t.result().fail(std::current_exception());
     }
   }
-  static void free_block(task& t) noexcept {
-    if (t.block() != 0) later_frees<Backend>::free(std::exchange(t.more->block, 0));
+  void free_block(task& t) noexcept {
+    if (!t.more) return;
+    kept_blocks<Backend>::keep(board_.offset(), {std::exchange(t.more->block, 0), t.more->block_room});
+    kept_blocks<Backend>::keep(board_.offset(), std::exchange(t.more->offered, {}));
   }
   static std::exception_ptr stopped(task const& t, typename task::reason why) {
     auto const which = "polyproc: the task" + t.label();
@@ -31749,6 +31956,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         auto const rest = doomed_ > 0 ? std::chrono::milliseconds{1} : busy ? look_after_workers_every : idle_recheck;
         sleep_until = std::min(sleep_until, now + rest);
       }
+      sleep_until = std::min(sleep_until, kept_blocks<Backend>::let_go_of_old(board_.offset(), Backend::now()));
       for (auto const i : to_end) end_worker(i);
       for (auto const i : to_start) start_worker(i);
       bool const some = !out.empty() || !to_start.empty() || !to_end.empty();
@@ -31879,6 +32087,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
 
   options_t options_;
   board_t board_;
+  struct without_kept_blocks {
+    std::uint64_t owner;
+    ~without_kept_blocks() { kept_blocks<Backend>::drop(owner); }
+  } kept_{board_.offset()};  // before the board, and with it the blocks, may go
   mutable std::mutex lock_;
   std::uint32_t target_ = 0;
   std::vector<worker_entry> workers_;

@@ -36,9 +36,10 @@ class arena {
       auto const first = books.take(pages, tag);
       full = first == books.none;
       if (full) return std::nullopt;
-      if (!Backend::commit(self.address(first), pages * page)) {
+      full = !Backend::commit(self.address(first), pages * page);
+      if (full) {
         books.give(books.find(first));
-        throw std::bad_alloc();
+        return std::nullopt;
       }
       return self.offset(first);
     };
@@ -99,6 +100,9 @@ class arena {
   /// Has what the first access here costs behind it.
   static void touch() { (void)*static_cast<std::byte const volatile*>(reinterpret_cast<std::byte*>(get().head_)); }
 
+  /// Bytes that blocks can have in all.
+  static std::size_t room() { return std::size_t{get().end_} * page; }
+
   /// For tests.
   static bool sound() {
     auto books = get().books();
@@ -113,7 +117,7 @@ class arena {
     return static_cast<std::size_t>(books.in_use()) * page;
   }
 
-  /// What this process does before it counts: gives back what it was to give back and could not.
+  /// What this process does before it counts, and when memory is used up: gives back what it could give back.
   static std::atomic<void (*)() noexcept>& before_counting() noexcept {
     static constinit std::atomic<void (*)() noexcept> call{nullptr};
     return call;

@@ -54,6 +54,11 @@ class later_frees {
     return caught_up(*mine, until);
   }
 
+  /// What this process does before it counts what is in use, or when nothing is left.
+  static void before_counting() noexcept {
+    if (behind()) (void)catch_up(Backend::now() + patience);
+  }
+
   /// This process ends. To let go of what others hold too needs no books; they free its blocks when they let go of it.
   static void last_chance() noexcept {
     if (!behind() || catch_up(Backend::now() + std::chrono::milliseconds{500})) return;
@@ -100,7 +105,8 @@ class later_frees {
       auto* const made = new (std::nothrow) list(seen);
       if (made == nullptr) return nullptr;
       if (there().compare_exchange_strong(seen, made, std::memory_order_acq_rel, std::memory_order_acquire)) {
-        arena<Backend>::before_counting().store([]() noexcept { (void)catch_up(Backend::now() + patience); });
+        void (*nobody)() noexcept = nullptr;
+        (void)arena<Backend>::before_counting().compare_exchange_strong(nobody, [] () noexcept { before_counting(); });
         return made;
       }
       delete made;

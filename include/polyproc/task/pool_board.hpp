@@ -2,7 +2,9 @@
 ///
 /// Who may write what: until a slot is given, the pool; while it runs, its worker (how, result, began, ended); `stop` and
 /// `wanted` the pool at any time. Requests and results too large for the slot lie in blocks of the arena tagged {board, ...};
-/// of a result that its worker did not finish the pool frees the block by its tag, when the worker is dead. A worker that is
+/// of a result that its worker did not finish the pool frees the block by its tag, when the worker is dead. The blocks of large
+/// tasks that are over the pool keeps for the next ones (memory/kept_blocks.hpp), also for the result of a large request: such a
+/// block is offered in the slot, and is the pool's again with the task's end, whoever has written into it. A worker that is
 /// stopped while it holds the arena's books holds nobody up but other workers with large results: the pool waits for no books,
 /// and gives blocks back later (memory/later_frees.hpp), while it still holds the board. So no tag of a board is used twice.
 ///
@@ -13,6 +15,7 @@
 #pragma once
 
 #include <polyproc/memory/handle.hpp>
+#include <polyproc/memory/kept_blocks.hpp>
 #include <polyproc/sync/waiting.hpp>
 #include <polyproc/task/task_ring.hpp>
 
@@ -27,6 +30,7 @@ class pool_board {
   using state = typename ring::state;
   using word = typename Backend::template atomic<std::uint32_t>;
   using wide = typename Backend::template atomic<std::uint64_t>;
+  using kept_block = typename kept_blocks<Backend>::block;
   enum class ending : std::uint32_t { value, exception };
 
   static constexpr std::uint32_t slots = 512;
@@ -131,30 +135,53 @@ class pool_board {
    public:
     static constexpr std::size_t many = 16384;
     blocks(std::uint64_t board, patience with_books) noexcept : board_(board), with_books_(with_books) {}
-    void for_number(std::uint64_t number) noexcept { number_ = number; }
-    std::byte* get(std::size_t size) override {
+    /// What the blocks are tagged with. One that is offered is used if it is large enough, and remains the offerer's.
+    void for_number(std::uint64_t number, kept_block offered) noexcept {
+      number_ = number;
+      offered_ = offered;
+      taken_ = false;
+    }
+    std::byte* get(std::size_t least, std::size_t& size) override {
+      if (!taken_ && offered_.room >= least) {
+        taken_ = true;
+        return use(offered_, size);
+      }
+      if (with_books_ == patience::none)
+        if (auto const kept = kept_blocks<Backend>::take(board_, least)) return use(kept, size);
       block_tag const tag{board_, number_};
       auto const block = with_books_ == patience::any ? arena<Backend>::allocate(size, tag)
                                                       : later_frees<Backend>::allocate(size, tag);
-      if (!block) return nullptr;
-      last_ = {arena<Backend>::at(*block, size), *block, last_.memory, last_.block};
-      return last_.memory;
+      return block ? use({*block, size}, size) : nullptr;
     }
-    void give_back(std::byte* memory) noexcept override { later_frees<Backend>::free(offset_of(memory)); }
+    void give_back(std::byte* memory) noexcept override {
+      auto const block = offset_of(memory);
+      if (block == offered_.at) taken_ = false;
+      else later_frees<Backend>::free(block);
+    }
     /// Of the last one, or the one before.
     [[nodiscard]] std::uint64_t offset_of(std::byte const* memory) const noexcept {
       return memory == last_.memory ? last_.block : last_.block_before;
     }
+    /// What the last one has room for.
+    [[nodiscard]] std::uint64_t last_room() const noexcept { return last_.room; }
 
    private:
+    std::byte* use(kept_block what, std::size_t& size) {
+      size = static_cast<std::size_t>(what.room);
+      last_ = {arena<Backend>::at(what.at, size), what.at, what.room, last_.memory, last_.block};
+      return last_.memory;
+    }
     struct {
       std::byte* memory = nullptr;
       std::uint64_t block = 0;
+      std::uint64_t room = 0;
       std::byte* memory_before = nullptr;
       std::uint64_t block_before = 0;
     } last_;
     std::uint64_t board_;
     std::uint64_t number_ = requests;
+    kept_block offered_;
+    bool taken_ = false;
     patience with_books_;
   };
   [[nodiscard]] std::uint64_t offset() const noexcept { return block_->offset(); }
@@ -165,6 +192,16 @@ class pool_board {
     std::memcpy(to.request_bytes, bytes.data(), bytes.size());
   }
   [[nodiscard]] static std::span<std::byte const> read_request(slot const& from) { return lies(from.request, from.request_bytes); }
+  /// A request that lies in a block, and a block that the result may lie in, which remains the pool's; or none.
+  static void write_request(slot& to, std::uint64_t size, std::uint64_t block, kept_block offered) noexcept {
+    to.request = {size, block};
+    std::memcpy(to.request_bytes, &offered, sizeof(offered));
+  }
+  [[nodiscard]] static kept_block read_offer(slot const& from) noexcept {
+    kept_block offered;
+    if (from.request.block != 0) std::memcpy(&offered, from.request_bytes, sizeof(offered));
+    return offered;
+  }
   /// Throws std::bad_alloc; the result is empty then.
   void write_result(slot& to, std::uint64_t ticket, std::span<std::byte const> bytes) const {
     to.result = {0, 0};
@@ -192,9 +229,10 @@ class pool_board {
     std::uint64_t noted = 0;
     return of.began.compare_exchange_strong(noted, now) ? now : noted;
   }
-  static void clear_result(slot& of) noexcept {
-    if (auto const block = std::exchange(of.result.block, 0); block != 0) later_frees<Backend>::free(block);
-    of.result.size = 0;
+  /// `offered`: the block that was offered for it.
+  void clear_result(slot& of, kept_block offered) const noexcept {
+    auto const result = std::exchange(of.result, {0, 0});
+    if (result.block != offered.at) kept_blocks<Backend>::keep(offset(), {result.block, result.size});
   }
 
   /// Tags of blocks, by who is to free them.
@@ -224,7 +262,7 @@ class pool_board {
   }
 
   static constexpr std::uint64_t fingerprint() { return 0x626f617264ULL ^ sizeof(slot) ^ sizeof(head) << 20; }
-  static constexpr std::uint64_t layout = 4;
+  static constexpr std::uint64_t layout = 5;
   static constexpr char const* handle_name = "pool";
 
  private:

@@ -329,6 +329,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
     board_.ring_bell();
     if (manager_.joinable()) manager_.join();
+    kept_blocks<Backend>::drop(board_.offset());
     for (std::uint32_t i = 0; i < workers_.size(); ++i)
       if (workers_[i].process.pid()) board_.worker(i).leave.store(1);
     wake_all_idle();
@@ -637,7 +638,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         else spare_ = std::move(t.call);
       } else {
         if (t.block() == 0 && !move_to_block(t)) return false;
-        slot.request = {t.more->block_size, t.more->block};
+        auto& rare = *t.more;
+        if (!rare.offered) rare.offered = kept_blocks<Backend>::take(board_.offset(), rare.block_size);
+        board_t::write_request(slot, rare.block_size, rare.block, rare.offered);
       }
     } catch (...) {
       t.at = task::place::over;
@@ -666,7 +669,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto const block = board_.new_block_now(bytes.size(), board_t::requests);
     if (!block) return false;
     rare.block = *block;
-    rare.block_size = bytes.size();
+    rare.block_size = rare.block_room = bytes.size();
     std::memcpy(arena<Backend>::at(rare.block, bytes.size()), bytes.data(), bytes.size());
     t.call->forget_bytes();
     return true;
@@ -683,6 +686,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       if (t.call->wrote_many()) {
         auto& rare = t.rare();
         rare.block_size = t.call->view().size();
+        rare.block_room = large.last_room();
         rare.block = large.offset_of(t.call->take_many());
       }
     } catch (...) {
@@ -695,7 +699,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void let_go_of(task& t, std::uint32_t number) noexcept {
     auto& slot = board_.at(number);
     if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
-    board_t::clear_result(slot);
+    board_.clear_result(slot, t.more ? t.more->offered : typename kept_blocks<Backend>::block{});
     free_block(t);
   }
   /// Of one that is not submitted after all.
@@ -883,8 +887,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       t.result().fail(std::current_exception());
     }
   }
-  static void free_block(task& t) noexcept {
-    if (t.block() != 0) later_frees<Backend>::free(std::exchange(t.more->block, 0));
+  void free_block(task& t) noexcept {
+    if (!t.more) return;
+    kept_blocks<Backend>::keep(board_.offset(), {std::exchange(t.more->block, 0), t.more->block_room});
+    kept_blocks<Backend>::keep(board_.offset(), std::exchange(t.more->offered, {}));
   }
   static std::exception_ptr stopped(task const& t, typename task::reason why) {
     auto const which = "polyproc: the task" + t.label();
@@ -1227,6 +1233,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         auto const rest = doomed_ > 0 ? std::chrono::milliseconds{1} : busy ? look_after_workers_every : idle_recheck;
         sleep_until = std::min(sleep_until, now + rest);
       }
+      sleep_until = std::min(sleep_until, kept_blocks<Backend>::let_go_of_old(board_.offset(), Backend::now()));
       for (auto const i : to_end) end_worker(i);
       for (auto const i : to_start) start_worker(i);
       bool const some = !out.empty() || !to_start.empty() || !to_end.empty();
@@ -1357,6 +1364,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
 
   options_t options_;
   board_t board_;
+  struct without_kept_blocks {
+    std::uint64_t owner;
+    ~without_kept_blocks() { kept_blocks<Backend>::drop(owner); }
+  } kept_{board_.offset()};  // before the board, and with it the blocks, may go
   mutable std::mutex lock_;
   std::uint32_t target_ = 0;
   std::vector<worker_entry> workers_;

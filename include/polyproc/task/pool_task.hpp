@@ -1,6 +1,7 @@
 /// A task of a pool of processes, as the pool's own process has it.
 #pragma once
 
+#include <polyproc/memory/kept_blocks.hpp>
 #include <polyproc/task/outcome.hpp>
 #include <polyproc/task/task_options.hpp>
 
@@ -44,6 +45,8 @@ class pool_task {
     time_point end_by = never;     // once it was asked to stop: when its worker is to be ended
     std::uint64_t block = 0;       // of the arena, that holds its request, if that is large
     std::uint64_t block_size = 0;
+    std::uint64_t block_room = 0;
+    typename kept_blocks<Backend>::block offered;  // for its result
   };
   [[nodiscard]] rarely& rare() {
     if (!more) more = std::make_unique<rarely>();

@@ -74,7 +74,7 @@ class pool_worker {
     if (times) board_t::note_began(slot, static_cast<std::uint64_t>(stamp()));
     if ((slot.flags & board_t::ring_at_begin) != 0 || ticket >= top_.begun_from.load(std::memory_order_relaxed)) board_.ring_bell();
     current_stop_token<Backend>() = {slot.stop, static_cast<std::uint32_t>(ticket + 1), nullptr};
-    blocks_.for_number(board_t::result_of(ticket));
+    blocks_.for_number(board_t::result_of(ticket), board_t::read_offer(slot));
     result_.clear();
     slot.how = board_t::ending::value;
     try {

@@ -18,7 +18,9 @@ namespace polyproc::inline v0_1 {
 /// Where many bytes are to be written to, so that they need not be copied there afterwards.
 class large_memory {
  public:
-  virtual std::byte* get(std::size_t size) = 0;  // nullptr: not now; or throws std::bad_alloc
+  /// Room for `size` bytes, which are what is wanted, and at least `least`; `size` is what there is then. nullptr: not now.
+  /// May throw std::bad_alloc.
+  virtual std::byte* get(std::size_t least, std::size_t& size) = 0;
   virtual void give_back(std::byte* memory) noexcept = 0;
 
  protected:
@@ -69,8 +71,10 @@ class byte_buffer {
 
  private:
   void grow(std::size_t more) {
-    auto const room = std::max({std::size_t{64}, 2 * capacity_, size_ + more});
-    auto* larger = where_ != nullptr && room >= many_ ? where_->get(room) : nullptr;
+    // After something large there is often something small: it is not to have the large thing copied.
+    auto const slack = more >= 4096 ? std::size_t{4096} : 0;
+    auto room = std::max({std::size_t{64}, 2 * capacity_, size_ + more + slack});
+    auto* larger = where_ != nullptr && room >= many_ ? where_->get(size_ + more, room) : nullptr;
     bool const there = larger != nullptr;
     if (!there) larger = new std::byte[room];
     if (size_ != 0) std::memcpy(larger, data_, size_);

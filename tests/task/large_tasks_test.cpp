@@ -1,0 +1,176 @@
+#include "support/tidy.hpp"
+//
+// Tasks whose arguments or results are large, in shared memory that is kept from one to the next.
+
+#include "task/pool_tasks.hpp"
+
+#include <random>
+
+using namespace pool_tasks;
+
+namespace {
+
+using bytes = std::vector<std::uint8_t>;
+using arena = polyproc::detail::arena<polyproc::native_backend>;
+using kept = polyproc::detail::kept_blocks<polyproc::native_backend>;
+constexpr std::size_t mebibyte = std::size_t{1} << 20;
+
+std::uint8_t byte_at(std::size_t i, unsigned seed) { return static_cast<std::uint8_t>(i * 7 + i / 251 + seed); }
+bytes filled(std::size_t size, unsigned seed) {
+  bytes all(size);
+  for (std::size_t i = 0; i < size; ++i) all[i] = byte_at(i, seed);
+  return all;
+}
+bool is_filled(bytes const& all, std::size_t size, unsigned seed) {
+  if (all.size() != size) return false;
+  for (std::size_t i = 0; i < size; ++i)
+    if (all[i] != byte_at(i, seed)) return false;
+  return true;
+}
+
+struct order {
+  std::size_t come = 0;  // bytes of the argument
+  std::size_t go = 0;    // and of the result
+  unsigned seed = 0;
+};
+bytes answer(bytes const& all, order what) {
+  if (!is_filled(all, what.come, what.seed)) throw std::logic_error("not what was sent");
+  return filled(what.go, what.seed + 1);
+}
+bytes fails(bytes const& all) { throw std::out_of_range(std::to_string(all.size())); }
+bytes dies(bytes const& all) {
+  if (!all.empty()) polyproc::native_backend::exit_now(3);
+  return all;
+}
+/// Ends its process while the result is being written, somewhere in the block that is for it.
+struct deadly {
+  std::size_t size = 0;
+};
+deadly write_deadly(bytes const& all) { return {all.size()}; }
+bool right_or_cancelled(polyproc::future<bytes>& f, order const& told) {
+  try {
+    return is_filled(f.get(), told.go, told.seed + 1);
+  } catch (task_cancelled const&) {
+    return true;
+  }
+}
+/// The first time it ends its process.
+bytes dies_once(bytes const& all, shared_gate g) {
+  if (g->count.fetch_add(1) == 0) polyproc::native_backend::exit_now(3);
+  return all;
+}
+std::vector<std::string> back(std::vector<std::string> all) { return all; }
+bytes wait_and_give_back(bytes const& all, shared_gate g) {
+  wait_at(g);
+  return all;
+}
+
+}  // namespace
+
+template <>
+struct polyproc::codec<deadly> {
+  static void write(polyproc::writer& out, deadly const& d) {
+    encode(out, bytes(d.size, 1));
+    polyproc::native_backend::exit_now(4);
+  }
+  static deadly read(polyproc::reader& in) { return {decode<bytes>(in).size()}; }
+};
+
+TEST_CASE_METHOD(tidy, "large tasks that follow each other use the same memory, which goes back when there are no more") {
+  auto const before = arena::used_bytes();
+  process_pool pool(1);
+  CHECK(kept::bytes() == 0);
+  auto const all = filled(8 * mebibyte, 1);
+  for (int i = 0; i < 5; ++i) {
+    CHECK(is_filled(pool.apply(answer, all, order{8 * mebibyte, 8 * mebibyte, 1}), 8 * mebibyte, 2));
+    auto const now = kept::bytes();
+    UNSCOPED_INFO(now);
+    // unless this thread was away for long, and it went back already
+    CHECK((now == 0 || (now >= 16 * mebibyte && now < 17 * mebibyte)));
+  }
+  CHECK(eventually([] { return kept::bytes() == 0; }));
+  CHECK(pool.apply(answer, all, order{8 * mebibyte, 5, 1}).size() == 5);
+  // Whoever counts, or needs memory, has it at once.
+  CHECK(arena::used_bytes() - before < 2 * mebibyte);
+  CHECK(kept::bytes() == 0);
+  CHECK(pool.apply(answer, all, order{8 * mebibyte, 5, 1}).size() == 5);
+}
+
+TEST_CASE_METHOD(tidy, "what a pool has kept goes with it, also when it ends with large tasks under way") {
+  auto const before = arena::used_bytes();
+  auto const all = filled(3 * mebibyte, 1);
+  {
+    process_pool pool(2);
+    for (int i = 0; i < 6; ++i) CHECK(pool.apply(answer, all, order{all.size(), all.size(), 1}).size() == all.size());
+  }
+  CHECK(kept::bytes() == 0);
+  CHECK(arena::used_bytes() == before);
+  {
+    process_pool pool(2);
+    shared_gate g;
+    std::vector<polyproc::future<bytes>> under_way;
+    for (int i = 0; i < 6; ++i) CHECK(pool.apply(answer, all, order{all.size(), all.size(), 1}).size() == all.size());
+    for (int i = 0; i < 6; ++i) under_way.push_back(pool.submit(wait_and_give_back, all, g));
+    CHECK(until_begun(g, 2));
+    CHECK(under_way[0].cancel());
+    CHECK(under_way[5].cancel());
+    pool.terminate();
+  }
+  CHECK(kept::bytes() == 0);
+  CHECK(arena::used_bytes() - before < 2 * mebibyte);  // what a worker held that was killed: the pool's board
+}
+
+TEST_CASE_METHOD(tidy, "a block in which a worker dies is used again") {
+  auto const before = arena::used_bytes();
+  {
+    process_pool pool(1);
+    auto const all = filled(3 * mebibyte, 1);
+    auto const next = [&] { return is_filled(pool.apply(answer, all, order{all.size(), all.size(), 1}), all.size(), 2); };
+    for (int i = 0; i < 3; ++i) {
+      CHECK(next());
+      CHECK_THROWS_AS(pool.apply(dies, all), worker_lost);
+      CHECK(next());
+      CHECK_THROWS_AS(pool.apply(write_deadly, all), worker_lost);
+      CHECK(next());
+      CHECK_THROWS_WITH(pool.apply(fails, all), std::to_string(all.size()));
+      CHECK(next());
+      shared_gate g;
+      CHECK(pool.submit(task_options{.retries = 1}, dies_once, all, g).get() == all);
+      CHECK(kept::bytes() < 3 * all.size());
+    }
+  }
+  CHECK(arena::used_bytes() - before < 2 * mebibyte);
+}
+
+TEST_CASE_METHOD(tidy, "results of any size, for arguments of any size, are what they should be") {
+  auto const before = arena::used_bytes();
+  {
+    process_pool pool(3);
+    std::mt19937 random(7);
+    auto const any_size = [&] { return random() % 4 == 0 ? random() % 3000 : random() % (4 * mebibyte); };
+    std::vector<std::pair<polyproc::future<bytes>, order>> all;
+    for (unsigned i = 0; i < 120; ++i) {
+      order const what{any_size(), any_size(), i};
+      all.emplace_back(pool.submit(answer, filled(what.come, i), what), what);
+      if (random() % 7 == 0) (void)all.back().first.cancel();
+      if (random() % 3 != 0) continue;
+      auto& [f, told] = all[random() % all.size()];
+      if (!f.valid()) continue;
+      CHECK(right_or_cancelled(f, told));
+    }
+    for (auto& [f, told] : all) {
+      if (!f.valid()) continue;
+      CHECK(right_or_cancelled(f, told));
+    }
+  }
+  CHECK(arena::used_bytes() == before);
+}
+
+TEST_CASE_METHOD(tidy, "values that are written piece by piece grow out of the block that was kept") {
+  process_pool pool(1);
+  for (std::size_t const count : {30000U, 10000U, 60000U, 30000U, 60000U}) {
+    std::vector<std::string> all;
+    for (std::size_t i = 0; i < count; ++i) all.push_back(std::string(50 + i % 50, static_cast<char>('a' + i % 26)));
+    CHECK(pool.apply(back, all) == all);
+  }
+}
