@@ -29888,8 +29888,12 @@ class pool_task {
   }
   [[nodiscard]] std::uint64_t block() const noexcept { return more ? more->block : 0; }
 
-  /// The request, while it is not in a slot, or if it holds anything.
+  /// The request, while it is not in a slot, or if it holds anything. A small one that holds nothing does not keep its writer
+  /// while it waits.
   std::unique_ptr<writer> call;
+  static constexpr std::size_t little_room = 48;
+  std::byte little[little_room];
+  std::uint8_t little_size = 0;  // 0: it is not there
   std::unique_ptr<rarely> more;
   int priority = 0;
   place at = place::waiting;
@@ -30036,6 +30040,12 @@ class task_ring {
       pass(at);
       if (mine) return slot;
     }
+  }
+
+  /// The slot of a ticket that was given and is probably still to be taken, or none.
+  [[nodiscard]] std::uint32_t to_come(std::uint64_t ticket) const noexcept {
+    if (ticket >= words_->tail.load(std::memory_order_relaxed)) return none;
+    return static_cast<std::uint32_t>(entries_[ticket % size_].load(std::memory_order_relaxed) & 0xFFFFU);
   }
 
   /// The result is whole. False when it is too late: the pool is going to end this worker, who is to wait for that. After true
@@ -30479,6 +30489,8 @@ class pool_worker {
   void run(std::uint32_t number) {
     auto& slot = board_.at(number);
     auto const ticket = board_t::ring::ticket_of(slot.control.load(std::memory_order_relaxed));
+    // One of the next tasks will be ours: its memory comes from the pool's processor meanwhile.
+    if (auto const soon = board_.tasks().to_come(ticket + 2); soon != board_t::ring::none) board_.fetch_for_writing(soon);
     bool const times = top_.times != 0 || (slot.flags & board_t::note_times) != 0;
     if (times) board_t::note_began(slot, static_cast<std::uint64_t>(stamp()));
     if ((slot.flags & board_t::ring_at_begin) != 0 || ticket >= top_.begun_from.load(std::memory_order_relaxed)) board_.ring_bell();
@@ -30853,7 +30865,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     return true;
   }
   /// Throws std::logic_error when the pool is closed. `spare` gets the task's writer if that is not needed any more.
-  void submit(task_ptr const& what, room_for_one& place, std::unique_ptr<writer>& spare) {
+  void submit(task_ptr what, room_for_one& place, std::unique_ptr<writer>& spare) {
     work out;
     {
       std::scoped_lock hold{lock_};
@@ -30873,12 +30885,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         if (give(what, out)) {
           spare = std::move(spare_);
         } else {
-          enter(what);
+          enter(std::move(what), spare);
           board_.ring_bell();  // the pool's thread tries again
         }
         publish();
       } else {
-        enter(what);
+        enter(std::move(what), spare);
         // Where the workers are is not looked at each time: it costs them and us. What they finish with the list there they tell.
         if (free_.empty() && ++submitted_into_backlog_ % 8 == 0 && (submitted_into_backlog_ % 32 == 0 || given_none())) harvest(out);
         hand_out(out);
@@ -31231,13 +31243,19 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
            board_.top().tasks.head.load(std::memory_order_relaxed) >= scanned_hint_.load(std::memory_order_relaxed) + 64;
   }
 
-  void enter(task_ptr const& what) {
+  void enter(task_ptr what, std::unique_ptr<writer>& spare) {
     auto& t = *what;
+    auto const size = t.block() == 0 ? t.call->view().size() : 0;
+    if (size != 0 && size <= task::little_room && !t.call->has_holds()) {
+      std::memcpy(t.little, t.call->view().data(), size);
+      t.little_size = static_cast<std::uint8_t>(size);
+      spare = std::move(t.call);
+    }
     if (backlog_size_ == 0 && given_none()) mixed_ = false, common_priority_ = t.priority;
     if (t.priority != common_priority_) mixed_ = true;
     if (mixed_) take_back_below(t.priority);
     t.at = task::place::waiting;
-    backlog_[t.priority].push_back(what);
+    backlog_[t.priority].push_back(std::move(what));
     ++backlog_size_;
   }
   /// What is given and less urgent goes to the front of the list again.
@@ -31348,14 +31366,16 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
   }
 
-  /// Prepares it, to be published. False when it cannot be given now, because somebody who seems to be stopped holds the books of
-  /// shared memory.
-  bool give(task_ptr const& what, work& out) {
+  /// Prepares it, to be published; it is not the caller's any more. False when it cannot be given now, because somebody who seems
+  /// to be stopped holds the books of shared memory.
+  bool give(task_ptr& what, work& out) {
     auto& t = *what;
     auto const number = free_.back();
     auto& slot = board_.at(number);
     try {
-      if (t.block() == 0 && t.call->view().size() <= board_t::room) {
+      if (t.little_size != 0) {
+        board_t::write_request(slot, {t.little, t.little_size});
+      } else if (t.block() == 0 && t.call->view().size() <= board_t::room) {
         board_t::write_request(slot, t.call->view());
         if (t.call->has_holds()) t.call->forget_bytes();
         else spare_ = std::move(t.call);
@@ -31367,12 +31387,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       }
     } catch (...) {
       t.at = task::place::over;
-      out.give_up(what, std::current_exception());
+      out.give_up(std::move(what), std::current_exception());
       return true;
     }
     free_.pop_back();
     if (!free_.empty()) board_.fetch_for_writing(free_.back());
-    by_slot_[number] = what;
+    by_slot_[number] = std::move(what);
     ++unbegun_;
     t.at = task::place::slot;
     slot.result.block = 0;
@@ -31402,6 +31422,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   /// Encodes a request; a large one where it is to lie.
   template <class Encode>
   void encode_request(task& t, Encode&& encode) {
+    t.little_size = 0;
     typename board_t::blocks large(board_.offset(), board_t::patience::none);
     t.call->use_for_many(&large, board_t::blocks::many);
     try {
@@ -31432,7 +31453,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   /// Of a task in a slot: its request where it was before.
   void fetch_request(task& t, std::uint32_t number) {
     auto const& slot = board_.at(number);
-    if (slot.request.block != 0) return;
+    if (slot.request.block != 0 || t.little_size != 0) return;
     if (!t.call) t.call = std::make_unique<writer>();
     t.call->bytes(board_t::read_request(slot));
   }
@@ -31550,7 +31571,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         for (auto const& one : out.fail) ++(one.as == work::count::cancelled ? stats_.cancelled : stats_.failed);
       }
       for (auto const& one : out.done) complete(one);
-      for (auto& one : out.fail) one.what->result().fail(std::move(one.problem));
+      for (auto& one : out.fail) {
+        free_block(*one.what);
+        one.what->result().fail(std::move(one.problem));
+      }
       for (auto& one : out.repeat)
         if (!one.encoded) one.encoded = encoded_again(*one.what);
       work more;

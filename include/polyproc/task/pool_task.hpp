@@ -54,8 +54,12 @@ class pool_task {
   }
   [[nodiscard]] std::uint64_t block() const noexcept { return more ? more->block : 0; }
 
-  /// The request, while it is not in a slot, or if it holds anything.
+  /// The request, while it is not in a slot, or if it holds anything. A small one that holds nothing does not keep its writer
+  /// while it waits.
   std::unique_ptr<writer> call;
+  static constexpr std::size_t little_room = 48;
+  std::byte little[little_room];
+  std::uint8_t little_size = 0;  // 0: it is not there
   std::unique_ptr<rarely> more;
   int priority = 0;
   place at = place::waiting;

@@ -70,6 +70,8 @@ class pool_worker {
   void run(std::uint32_t number) {
     auto& slot = board_.at(number);
     auto const ticket = board_t::ring::ticket_of(slot.control.load(std::memory_order_relaxed));
+    // One of the next tasks will be ours: its memory comes from the pool's processor meanwhile.
+    if (auto const soon = board_.tasks().to_come(ticket + 2); soon != board_t::ring::none) board_.fetch_for_writing(soon);
     bool const times = top_.times != 0 || (slot.flags & board_t::note_times) != 0;
     if (times) board_t::note_began(slot, static_cast<std::uint64_t>(stamp()));
     if ((slot.flags & board_t::ring_at_begin) != 0 || ticket >= top_.begun_from.load(std::memory_order_relaxed)) board_.ring_bell();

@@ -75,6 +75,12 @@ class task_ring {
     }
   }
 
+  /// The slot of a ticket that was given and is probably still to be taken, or none.
+  [[nodiscard]] std::uint32_t to_come(std::uint64_t ticket) const noexcept {
+    if (ticket >= words_->tail.load(std::memory_order_relaxed)) return none;
+    return static_cast<std::uint32_t>(entries_[ticket % size_].load(std::memory_order_relaxed) & 0xFFFFU);
+  }
+
   /// The result is whole. False when it is too late: the pool is going to end this worker, who is to wait for that. After true
   /// the slot is the pool's.
   static bool finish(word& control, std::uint32_t worker, std::uint64_t ticket) noexcept {
