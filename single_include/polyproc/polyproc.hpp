@@ -13689,6 +13689,20 @@ class census {
 /// Named memory has the same header and is mapped while there are handles to it; who counts its users is the system. See
 /// memory/named.hpp.
 
+// ---- polyproc/memory/kept_blocks.hpp
+
+/// Large blocks of the arena that their owner is likely to want again at once.
+///
+/// Memory that comes from the system costs some four times as much to fill as memory that was there. A process through which
+/// large blocks come and go, one after the other under the same owner, keeps the last of them here for a moment instead of giving
+/// them back: at most `most_bytes`, until let_go_of_old, or until this process needs memory or counts it.
+///
+/// To the books of the arena such a block is in use: its tag names its owner as before, with whatever number it had. So whoever
+/// frees blocks by their numbers must not use one of them twice; and when the owner's last holder lets go of it the blocks go with
+/// it: nothing may be kept any more then (drop, and drop_for_good where this process lets go of all). If this process is killed
+/// they stay until the family ends, as all that it holds. That it keeps them it knows alone, and a copy that a fork makes of it
+/// does not.
+
 // ---- polyproc/memory/later_frees.hpp
 
 /// Giving blocks of the arena back without waiting for whoever holds its books.
@@ -14469,6 +14483,157 @@ std::uint64_t allocated_now(std::size_t size, block_tag tag) {
 
 namespace polyproc::inline v0_1::detail {
 
+template <backend Backend>
+class kept_blocks {
+ public:
+  struct block {
+    std::uint64_t at = 0;    // 0: none
+    std::uint64_t room = 0;  // bytes, so many at least
+    explicit operator bool() const noexcept { return at != 0; }
+  };
+  static constexpr std::uint64_t most_bytes = std::uint64_t{160} << 20;
+  static constexpr std::chrono::milliseconds for_so_long{100};
+
+  /// What smaller ones have is given back at once. Less is for tests alone.
+  static std::atomic<std::uint64_t>& least() noexcept {
+    static constinit std::atomic<std::uint64_t> bytes{std::uint64_t{1} << 20};
+    return bytes;
+  }
+
+  /// One that has room for `size` bytes, and not much more; or none. The caller's from now on.
+  static block take(std::uint64_t owner, std::uint64_t size) noexcept {
+    if (size < least().load(std::memory_order_relaxed)) return {};
+    auto* const mine = there().load(std::memory_order_acquire);
+    if (mine == nullptr || mine->of != Backend::current_pid()) return {};
+    std::scoped_lock hold{mine->lock};
+    for (auto& each : mine->all) {
+      if (each.owner != owner || !each.what || each.what.room < size || each.what.room / 4 > size) continue;
+      mine->bytes -= each.what.room;
+      return std::exchange(each, {}).what;
+    }
+    return {};
+  }
+
+  /// Keeps a block of that owner's, which the caller holds; or gives it back, if it is small or enough are kept.
+  static void keep(std::uint64_t owner, block what) noexcept {
+    if (!what) return;
+    constexpr auto page = arena<Backend>::page;
+    what.room = (what.room + page - 1) / page * page;
+    if (what.room >= least().load(std::memory_order_relaxed) && kept(owner, what)) return;
+    later_frees<Backend>::free(what.at);
+  }
+
+  /// Gives those of that owner back that nobody has taken for a while. When to come again.
+  static time_point let_go_of_old(std::uint64_t owner, time_point now) noexcept {
+    auto next = never;
+    free_those([&](entry const& e) {
+      if (e.owner != owner) return false;
+      if (e.until <= now) return true;
+      next = std::min(next, e.until);
+      return false;
+    });
+    return next;
+  }
+  /// Before the caller lets go of the owner.
+  static void drop(std::uint64_t owner) noexcept {
+    free_those([&](entry const& e) { return e.owner == owner; });
+  }
+  /// Because memory is wanted for something else, or counted.
+  static void drop_all() noexcept {
+    free_those([](entry const&) { return true; });
+  }
+
+  /// This process lets go of all that it holds: nothing is kept any more.
+  static void drop_for_good() noexcept {
+    if (auto* const mine = there().load(std::memory_order_acquire); mine != nullptr && mine->of == Backend::current_pid()) {
+      std::scoped_lock hold{mine->lock};
+      mine->over = true;
+    }
+    drop_all();
+  }
+
+  /// For tests: bytes in the blocks that are kept.
+  [[nodiscard]] static std::uint64_t bytes() noexcept {
+    auto* const mine = there().load(std::memory_order_acquire);
+    if (mine == nullptr || mine->of != Backend::current_pid()) return 0;
+    std::scoped_lock hold{mine->lock};
+    return mine->bytes;
+  }
+
+ private:
+  struct entry {
+    std::uint64_t owner = 0;
+    block what;
+    time_point until{};
+  };
+  using entries = std::array<entry, 16>;
+  struct list {
+    explicit list(list* copied) noexcept : of(Backend::current_pid()), left_alone(copied) {}
+    long const of;
+    list* const left_alone;  // a parent's, in a copy that a fork has made
+    std::mutex lock;
+    entries all{};
+    std::uint64_t bytes = 0;
+    bool over = false;
+  };
+  static std::atomic<list*>& there() noexcept {
+    static constinit std::atomic<list*> one{nullptr};
+    return one;
+  }
+  /// This process's, never destroyed; nullptr if there is no memory for it.
+  static list* made() noexcept {
+    auto* seen = there().load(std::memory_order_acquire);
+    while (seen == nullptr || seen->of != Backend::current_pid()) {
+      auto* const fresh = new (std::nothrow) list(seen);
+      if (fresh == nullptr) return nullptr;
+      if (there().compare_exchange_strong(seen, fresh, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        arena<Backend>::before_counting().store([]() noexcept {
+          drop_all();
+          later_frees<Backend>::before_counting();
+        });
+        return fresh;
+      }
+      delete fresh;
+    }
+    return seen;
+  }
+
+  static bool kept(std::uint64_t owner, block const& what) noexcept {
+    auto* const mine = made();
+    if (mine == nullptr) return false;
+    std::scoped_lock hold{mine->lock};
+    if (mine->over || mine->bytes + what.room > std::min<std::uint64_t>(most_bytes, arena<Backend>::room() / 16)) return false;
+    for (auto& each : mine->all) {
+      if (each.what) continue;
+      each = {owner, what, Backend::now() + for_so_long};
+      mine->bytes += what.room;
+      return true;
+    }
+    return false;
+  }
+  /// The system's part of giving back takes long: without the lock.
+  template <class Which>
+  static void free_those(Which&& which) noexcept {
+    auto* const mine = there().load(std::memory_order_acquire);
+    if (mine == nullptr || mine->of != Backend::current_pid()) return;
+    std::array<std::uint64_t, std::tuple_size_v<entries>> gone{};
+    std::size_t count = 0;
+    {
+      std::scoped_lock hold{mine->lock};
+      for (auto& each : mine->all) {
+        if (!each.what || !which(std::as_const(each))) continue;
+        mine->bytes -= each.what.room;
+        gone[count++] = std::exchange(each, {}).what.at;
+      }
+    }
+    for (std::size_t i = 0; i < count; ++i) later_frees<Backend>::free(gone[i]);
+  }
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
+namespace polyproc::inline v0_1::detail {
+
 /// Called by those who must know whether a child that was given something still lives: its parent takes the status of the
 /// dead, and takes back what they never read. Set by whoever has children.
 inline std::atomic<void (*)() noexcept> look_after_children{nullptr};
@@ -14661,6 +14826,7 @@ class attachment {
 
   /// At the orderly end of a child: lets go of all, whatever handles still exist; they must not be used afterwards.
   static void let_all_go() noexcept {
+    kept_blocks<Backend>::drop_for_good();
     std::scoped_lock hold{registry().lock};
     for (auto* a = std::exchange(registry().first, nullptr); a != nullptr;) {
       auto* const next = a->next_;
@@ -29691,154 +29857,6 @@ using process_pool_options = basic_process_pool_options<>;
 
 /// A task of a pool of processes, as the pool's own process has it.
 
-// ---- polyproc/memory/kept_blocks.hpp
-
-/// Large blocks of the arena that their owner is likely to want again at once.
-///
-/// Memory that comes from the system costs some four times as much to fill as memory that was there. A process through which
-/// large blocks come and go, one after the other under the same owner, keeps the last of them here for a moment instead of giving
-/// them back: at most `most_bytes`, and no longer than it is told to by let_go_of_old.
-///
-/// To the books of the arena such a block is in use: its tag names its owner as before, with whatever number it had. So whoever
-/// frees blocks by their numbers must not use one of them twice; and when the owner's last holder lets go of it, or dies, the
-/// blocks go with it. That this process keeps them it knows alone, and a copy of it that a fork makes does not.
-
-namespace polyproc::inline v0_1::detail {
-
-template <backend Backend>
-class kept_blocks {
- public:
-  struct block {
-    std::uint64_t at = 0;    // 0: none
-    std::uint64_t room = 0;  // bytes, so many at least
-    explicit operator bool() const noexcept { return at != 0; }
-  };
-  static constexpr std::uint64_t least = std::uint64_t{1} << 20;
-  static constexpr std::uint64_t most_bytes = std::uint64_t{256} << 20;
-  static constexpr std::chrono::milliseconds for_so_long{100};
-
-  /// One that has room for `size` bytes, and not much more; or none. The caller's from now on.
-  static block take(std::uint64_t owner, std::uint64_t size) noexcept {
-    if (size < least) return {};
-    auto* const mine = there().load(std::memory_order_acquire);
-    if (mine == nullptr || mine->of != Backend::current_pid()) return {};
-    std::scoped_lock hold{mine->lock};
-    for (auto& each : mine->all) {
-      if (each.owner != owner || !each.what || each.what.room < size || each.what.room / 4 > size) continue;
-      mine->bytes -= each.what.room;
-      return std::exchange(each, {}).what;
-    }
-    return {};
-  }
-
-  /// Keeps a block of that owner's, which the caller holds; or gives it back, if it is small or enough are kept.
-  static void keep(std::uint64_t owner, block what) noexcept {
-    if (!what) return;
-    constexpr auto page = arena<Backend>::page;
-    what.room = (what.room + page - 1) / page * page;
-    if (what.room >= least && what.room <= most_bytes && kept(owner, what)) return;
-    later_frees<Backend>::free(what.at);
-  }
-
-  /// Gives those of that owner back that nobody has taken for a while. When to come again.
-  static time_point let_go_of_old(std::uint64_t owner, time_point now) noexcept {
-    auto next = never;
-    free_those([&](entry const& e) {
-      if (e.owner != owner) return false;
-      if (e.until <= now) return true;
-      next = std::min(next, e.until);
-      return false;
-    });
-    return next;
-  }
-  /// Before the caller lets go of the owner.
-  static void drop(std::uint64_t owner) noexcept {
-    free_those([&](entry const& e) { return e.owner == owner; });
-  }
-  /// Because memory is wanted for something else, or counted.
-  static void drop_all() noexcept {
-    free_those([](entry const&) { return true; });
-  }
-
-  /// For tests: bytes in the blocks that are kept.
-  [[nodiscard]] static std::uint64_t bytes() noexcept {
-    auto* const mine = there().load(std::memory_order_acquire);
-    if (mine == nullptr || mine->of != Backend::current_pid()) return 0;
-    std::scoped_lock hold{mine->lock};
-    return mine->bytes;
-  }
-
- private:
-  struct entry {
-    std::uint64_t owner = 0;
-    block what;
-    time_point until{};
-  };
-  using entries = std::array<entry, 16>;
-  struct list {
-    explicit list(list* copied) noexcept : of(Backend::current_pid()), left_alone(copied) {}
-    long const of;
-    list* const left_alone;  // a parent's, in a copy that a fork has made
-    std::mutex lock;
-    entries all{};
-    std::uint64_t bytes = 0;
-  };
-  static std::atomic<list*>& there() noexcept {
-    static constinit std::atomic<list*> one{nullptr};
-    return one;
-  }
-  /// This process's, never destroyed; nullptr if there is no memory for it.
-  static list* made() noexcept {
-    auto* seen = there().load(std::memory_order_acquire);
-    while (seen == nullptr || seen->of != Backend::current_pid()) {
-      auto* const fresh = new (std::nothrow) list(seen);
-      if (fresh == nullptr) return nullptr;
-      if (there().compare_exchange_strong(seen, fresh, std::memory_order_acq_rel, std::memory_order_acquire)) {
-        arena<Backend>::before_counting().store([]() noexcept {
-          drop_all();
-          later_frees<Backend>::before_counting();
-        });
-        return fresh;
-      }
-      delete fresh;
-    }
-    return seen;
-  }
-
-  static bool kept(std::uint64_t owner, block const& what) noexcept {
-    auto* const mine = made();
-    if (mine == nullptr) return false;
-    std::scoped_lock hold{mine->lock};
-    if (mine->bytes + what.room > std::min<std::uint64_t>(most_bytes, arena<Backend>::room() / 16)) return false;
-    for (auto& each : mine->all) {
-      if (each.what) continue;
-      each = {owner, what, Backend::now() + for_so_long};
-      mine->bytes += what.room;
-      return true;
-    }
-    return false;
-  }
-  /// The system's part of giving back takes long: without the lock.
-  template <class Which>
-  static void free_those(Which&& which) noexcept {
-    auto* const mine = there().load(std::memory_order_acquire);
-    if (mine == nullptr || mine->of != Backend::current_pid()) return;
-    std::array<std::uint64_t, std::tuple_size_v<entries>> gone{};
-    std::size_t count = 0;
-    {
-      std::scoped_lock hold{mine->lock};
-      for (auto& each : mine->all) {
-        if (!each.what || !which(std::as_const(each))) continue;
-        mine->bytes -= each.what.room;
-        gone[count++] = std::exchange(each, {}).what.at;
-      }
-    }
-    for (std::size_t i = 0; i < count; ++i) later_frees<Backend>::free(gone[i]);
-  }
-};
-
-}  // namespace polyproc::inline v0_1::detail
-
 #include <map>
 
 namespace polyproc::inline v0_1::detail {
@@ -30044,7 +30062,7 @@ class task_ring {
 
   /// The slot of a ticket that was given and is probably still to be taken, or none.
   [[nodiscard]] std::uint32_t to_come(std::uint64_t ticket) const noexcept {
-    if (ticket >= words_->tail.load(std::memory_order_relaxed)) return none;
+    if (ticket >= words_->tail.load(std::memory_order_relaxed) || ticket < words_->head.load(std::memory_order_relaxed)) return none;
     return static_cast<std::uint32_t>(entries_[ticket % size_].load(std::memory_order_relaxed) & 0xFFFFU);
   }
 
@@ -30189,7 +30207,7 @@ class pool_board {
     std::byte little_result[little_room];
 
     letter request;
-    std::byte request_bytes[room];
+    std::byte request_bytes[room];  // of a request in a block: the block that is offered for the result
     // Only of tasks whose time is looked at.
     wide began;    // on the clock of deadlines, in nanoseconds; 0: nobody has noted it yet
     std::int64_t ended;
@@ -30339,11 +30357,17 @@ class pool_board {
     to.result = {0, 0};
     auto* there = bytes.size() <= little_room ? to.little_result : to.result_bytes;
     if (bytes.size() > room) {
-      to.result.block = new_block(bytes.size(), result_of(ticket));
-      there = arena<Backend>::at(to.result.block, bytes.size());
+      auto const block = new_block(bytes.size(), result_of(ticket));
+      there = arena<Backend>::at(block, bytes.size());
+      write_result(to, bytes.size(), {block, bytes.size()});
     }
     to.result.size = bytes.size();
     if (!bytes.empty()) std::memcpy(there, bytes.data(), bytes.size());
+  }
+  /// One that lies in a block, which has that much room.
+  static void write_result(slot& to, std::uint64_t size, kept_block in) noexcept {
+    to.result = {size, in.at};
+    std::memcpy(to.little_result, &in.room, sizeof(in.room));
   }
   [[nodiscard]] static std::span<std::byte const> read_result(slot const& from) {
     return lies(from.result, from.result.size <= little_room ? from.little_result : from.result_bytes);
@@ -30361,10 +30385,14 @@ class pool_board {
     std::uint64_t noted = 0;
     return of.began.compare_exchange_strong(noted, now) ? now : noted;
   }
-  /// `offered`: the block that was offered for it.
-  void clear_result(slot& of, kept_block offered) const noexcept {
-    auto const result = std::exchange(of.result, {0, 0});
-    if (result.block != offered.at) kept_blocks<Backend>::keep(offset(), {result.block, result.size});
+  /// `offered`: the block that was offered for it. Whether it lay in a block.
+  bool clear_result(slot& of, kept_block offered) const noexcept {
+    kept_block in{of.result.block, 0};
+    of.result = {0, 0};
+    if (!in) return false;
+    std::memcpy(&in.room, of.little_result, sizeof(in.room));
+    if (in.at != offered.at) kept_blocks<Backend>::keep(offset(), in);
+    return true;
   }
 
   /// Tags of blocks, by who is to free them.
@@ -30530,7 +30558,7 @@ class pool_worker {
       return;
     }
     auto const size = result_.view().size();
-    to.result = {size, blocks_.offset_of(result_.take_many())};
+    board_t::write_result(to, size, {blocks_.offset_of(result_.take_many()), blocks_.last_room()});
   }
 
   void write_problem(typename board_t::slot& to, std::uint64_t ticket, std::exception_ptr problem) {
@@ -31382,7 +31410,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       } else {
         if (t.block() == 0 && !move_to_block(t)) return false;
         auto& rare = *t.more;
-        if (!rare.offered) rare.offered = kept_blocks<Backend>::take(board_.offset(), rare.block_size);
+        if (!rare.offered && results_are_large_.load(std::memory_order_relaxed))
+          rare.offered = kept_blocks<Backend>::take(board_.offset(), rare.block_size);
         board_t::write_request(slot, rare.block_size, rare.block, rare.offered);
       }
     } catch (...) {
@@ -31443,11 +31472,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void let_go_of(task& t, std::uint32_t number) noexcept {
     auto& slot = board_.at(number);
     if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
-    board_.clear_result(slot, t.more ? t.more->offered : typename kept_blocks<Backend>::block{});
+    bool const large = board_.clear_result(slot, t.more ? t.more->offered : typename kept_blocks<Backend>::block{});
+    if (t.block() != 0 && slot.how == board_t::ending::value) results_are_large_.store(large, std::memory_order_relaxed);
     free_block(t);
   }
   /// Of one that is not submitted after all.
-  void forget_request(task& t) noexcept { free_block(t); }
+  void forget_request(task& t) noexcept {
+    if (t.block() != 0) later_frees<Backend>::free(std::exchange(t.more->block, 0));
+  }
 
  private:
   /// Of a task in a slot: its request where it was before.
@@ -31461,7 +31493,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   /// What nobody has begun, after its recall.
   task_ptr take_back(std::uint32_t number) {
     --unbegun_;
-    return take_out(number);
+    auto what = take_out(number);
+    if (what->more) kept_blocks<Backend>::keep(board_.offset(), std::exchange(what->more->offered, {}));
+    return what;
   }
   /// The slot is free; its task is somebody's to complete, or to give again.
   task_ptr take_out(std::uint32_t number) {
@@ -32115,6 +32149,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     std::uint64_t owner;
     ~without_kept_blocks() { kept_blocks<Backend>::drop(owner); }
   } kept_{board_.offset()};  // before the board, and with it the blocks, may go
+  std::atomic<bool> results_are_large_{false};  // of large requests: the last one was
   mutable std::mutex lock_;
   std::uint32_t target_ = 0;
   std::vector<worker_entry> workers_;

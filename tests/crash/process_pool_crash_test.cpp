@@ -249,6 +249,21 @@ TEST_CASE_METHOD(tidy, "[H1] a kill at any instruction of a worker: a result tha
         [](auto f) { return f.get().size() == 20000; });
 }
 
+TEST_CASE_METHOD(tidy, "[H1] a kill at any instruction of a worker: a result in a block that the pool had kept and offers") {
+  using kept = polyproc::detail::kept_blocks<polyproc::native_backend>;
+  struct lowered {
+    std::uint64_t const before = kept::least().exchange(4096);  // a mebibyte has too many instructions
+    ~lowered() { kept::least() = before; }
+  } const here;
+  std::string const letters(20000, 'r');
+  sweep("an offered block", 0.2, false,
+        [&](process_pool& pool) {
+          if (kept::bytes() < 40000) CHECK(pool.apply(twice, letters).size() == 40000);
+          return pool.submit(twice, letters);
+        },
+        [&](auto f) { return f.get() == letters + letters; });
+}
+
 TEST_CASE_METHOD(tidy, "[H1] a kill at any instruction of a worker: a large request with a handle in it") {
   shared_gate const g;
   sweep("a large request with a handle", 0.2, false,

@@ -47,11 +47,16 @@ struct deadly {
   std::size_t size = 0;
 };
 deadly write_deadly(bytes const& all) { return {all.size()}; }
-bool right_or_cancelled(polyproc::future<bytes>& f, order const& told) {
+struct sent_out {
+  polyproc::future<bytes> result;
+  order told;
+  bool cancelled = false;
+};
+bool right_or_cancelled(sent_out& one) {
   try {
-    return is_filled(f.get(), told.go, told.seed + 1);
+    return is_filled(one.result.get(), one.told.go, one.told.seed + 1);
   } catch (task_cancelled const&) {
-    return true;
+    return one.cancelled;
   }
 }
 /// The first time it ends its process.
@@ -59,7 +64,10 @@ bytes dies_once(bytes const& all, shared_gate g) {
   if (g->count.fetch_add(1) == 0) polyproc::native_backend::exit_now(3);
   return all;
 }
-std::vector<std::string> back(std::vector<std::string> all) { return all; }
+std::vector<std::string> twice_as_many(std::vector<std::string> all) {
+  all.insert(all.end(), all.begin(), all.end());
+  return all;
+}
 bytes wait_and_give_back(bytes const& all, shared_gate g) {
   wait_at(g);
   return all;
@@ -83,7 +91,7 @@ TEST_CASE_METHOD(tidy, "large tasks that follow each other use the same memory, 
   auto const all = filled(8 * mebibyte, 1);
   auto const once = [&] {
     CHECK(is_filled(pool.apply(answer, all, order{8 * mebibyte, 8 * mebibyte, 1}), 8 * mebibyte, 2));
-    CHECK(kept::bytes() < 17 * mebibyte);
+    CHECK(kept::bytes() < 17 * mebibyte);  // were they not used again, the third one would be
     return kept::bytes() >= 16 * mebibyte;  // unless this thread was away for long, and it went back already
   };
   CHECK(eventually(once));
@@ -104,7 +112,7 @@ TEST_CASE_METHOD(tidy, "what a pool has kept goes with it, also when it ends wit
     for (int i = 0; i < 6; ++i) CHECK(pool.apply(answer, all, order{all.size(), all.size(), 1}).size() == all.size());
   }
   CHECK(kept::bytes() == 0);
-  CHECK(arena::used_bytes() == before);
+  CHECK(arena::used_bytes() - before < 2 * mebibyte);
   {
     process_pool pool(2);
     shared_gate g;
@@ -126,10 +134,11 @@ TEST_CASE_METHOD(tidy, "a block in which a worker dies is used again") {
     process_pool pool(1);
     auto const all = filled(3 * mebibyte, 1);
     auto const next = [&] { return is_filled(pool.apply(answer, all, order{all.size(), all.size(), 1}), all.size(), 2); };
+    auto const two_are_kept = [&] { return next() && kept::bytes() >= 2 * all.size(); };
     for (int i = 0; i < 3; ++i) {
-      CHECK(next());
+      CHECK(eventually(two_are_kept));
       CHECK_THROWS_AS(pool.apply(dies, all), worker_lost);
-      CHECK(next());
+      CHECK(eventually(two_are_kept));
       CHECK_THROWS_AS(pool.apply(write_deadly, all), worker_lost);
       CHECK(next());
       CHECK_THROWS_WITH(pool.apply(fails, all), std::to_string(all.size()));
@@ -148,29 +157,31 @@ TEST_CASE_METHOD(tidy, "results of any size, for arguments of any size, are what
     process_pool pool(3);
     std::mt19937 random(7);
     auto const any_size = [&] { return random() % 4 == 0 ? random() % 3000 : random() % (4 * mebibyte); };
-    std::vector<std::pair<polyproc::future<bytes>, order>> all;
+    std::vector<sent_out> all;
     for (unsigned i = 0; i < 120; ++i) {
       order const what{any_size(), any_size(), i};
-      all.emplace_back(pool.submit(answer, filled(what.come, i), what), what);
-      if (random() % 7 == 0) (void)all.back().first.cancel();
+      // Nobody is ended who has begun: what the board holds would stay.
+      all.push_back({pool.submit(task_options{.grace = patience}, answer, filled(what.come, i), what), what});
+      if (random() % 7 == 0) all.back().cancelled = all.back().result.cancel();
       if (random() % 3 != 0) continue;
-      auto& [f, told] = all[random() % all.size()];
-      if (!f.valid()) continue;
-      CHECK(right_or_cancelled(f, told));
+      auto& one = all[random() % all.size()];
+      if (one.result.valid()) CHECK(right_or_cancelled(one));
     }
-    for (auto& [f, told] : all) {
-      if (!f.valid()) continue;
-      CHECK(right_or_cancelled(f, told));
-    }
+    for (auto& one : all)
+      if (one.result.valid()) CHECK(right_or_cancelled(one));
   }
   CHECK(arena::used_bytes() == before);
 }
 
 TEST_CASE_METHOD(tidy, "values that are written piece by piece grow out of the block that was kept") {
   process_pool pool(1);
-  for (std::size_t const count : {30000U, 10000U, 60000U, 30000U, 60000U}) {
+  auto const all_of = [](std::size_t count) {
     std::vector<std::string> all;
     for (std::size_t i = 0; i < count; ++i) all.push_back(std::string(50 + i % 50, static_cast<char>('a' + i % 26)));
-    CHECK(pool.apply(back, all) == all);
+    return all;
+  };
+  for (std::size_t const count : {30000U, 10000U, 60000U, 30000U, 60000U}) {
+    auto const all = all_of(count);
+    CHECK(eventually([&] { return pool.apply(twice_as_many, all) == twice_as_many(all) && kept::bytes() >= mebibyte; }));
   }
 }

@@ -12,7 +12,7 @@
 /// memory/named.hpp.
 #pragma once
 
-#include <polyproc/memory/later_frees.hpp>
+#include <polyproc/memory/kept_blocks.hpp>
 #include <polyproc/wire/buffer.hpp>
 #include <polyproc/wire/error.hpp>
 
@@ -215,6 +215,7 @@ class attachment {
 
   /// At the orderly end of a child: lets go of all, whatever handles still exist; they must not be used afterwards.
   static void let_all_go() noexcept {
+    kept_blocks<Backend>::drop_for_good();
     std::scoped_lock hold{registry().lock};
     for (auto* a = std::exchange(registry().first, nullptr); a != nullptr;) {
       auto* const next = a->next_;

@@ -2,11 +2,13 @@
 ///
 /// Memory that comes from the system costs some four times as much to fill as memory that was there. A process through which
 /// large blocks come and go, one after the other under the same owner, keeps the last of them here for a moment instead of giving
-/// them back: at most `most_bytes`, and no longer than it is told to by let_go_of_old.
+/// them back: at most `most_bytes`, until let_go_of_old, or until this process needs memory or counts it.
 ///
 /// To the books of the arena such a block is in use: its tag names its owner as before, with whatever number it had. So whoever
-/// frees blocks by their numbers must not use one of them twice; and when the owner's last holder lets go of it, or dies, the
-/// blocks go with it. That this process keeps them it knows alone, and a copy of it that a fork makes does not.
+/// frees blocks by their numbers must not use one of them twice; and when the owner's last holder lets go of it the blocks go with
+/// it: nothing may be kept any more then (drop, and drop_for_good where this process lets go of all). If this process is killed
+/// they stay until the family ends, as all that it holds. That it keeps them it knows alone, and a copy that a fork makes of it
+/// does not.
 #pragma once
 
 #include <polyproc/memory/later_frees.hpp>
@@ -23,13 +25,18 @@ class kept_blocks {
     std::uint64_t room = 0;  // bytes, so many at least
     explicit operator bool() const noexcept { return at != 0; }
   };
-  static constexpr std::uint64_t least = std::uint64_t{1} << 20;
-  static constexpr std::uint64_t most_bytes = std::uint64_t{256} << 20;
+  static constexpr std::uint64_t most_bytes = std::uint64_t{160} << 20;
   static constexpr std::chrono::milliseconds for_so_long{100};
+
+  /// What smaller ones have is given back at once. Less is for tests alone.
+  static std::atomic<std::uint64_t>& least() noexcept {
+    static constinit std::atomic<std::uint64_t> bytes{std::uint64_t{1} << 20};
+    return bytes;
+  }
 
   /// One that has room for `size` bytes, and not much more; or none. The caller's from now on.
   static block take(std::uint64_t owner, std::uint64_t size) noexcept {
-    if (size < least) return {};
+    if (size < least().load(std::memory_order_relaxed)) return {};
     auto* const mine = there().load(std::memory_order_acquire);
     if (mine == nullptr || mine->of != Backend::current_pid()) return {};
     std::scoped_lock hold{mine->lock};
@@ -46,7 +53,7 @@ class kept_blocks {
     if (!what) return;
     constexpr auto page = arena<Backend>::page;
     what.room = (what.room + page - 1) / page * page;
-    if (what.room >= least && what.room <= most_bytes && kept(owner, what)) return;
+    if (what.room >= least().load(std::memory_order_relaxed) && kept(owner, what)) return;
     later_frees<Backend>::free(what.at);
   }
 
@@ -68,6 +75,15 @@ class kept_blocks {
   /// Because memory is wanted for something else, or counted.
   static void drop_all() noexcept {
     free_those([](entry const&) { return true; });
+  }
+
+  /// This process lets go of all that it holds: nothing is kept any more.
+  static void drop_for_good() noexcept {
+    if (auto* const mine = there().load(std::memory_order_acquire); mine != nullptr && mine->of == Backend::current_pid()) {
+      std::scoped_lock hold{mine->lock};
+      mine->over = true;
+    }
+    drop_all();
   }
 
   /// For tests: bytes in the blocks that are kept.
@@ -92,6 +108,7 @@ class kept_blocks {
     std::mutex lock;
     entries all{};
     std::uint64_t bytes = 0;
+    bool over = false;
   };
   static std::atomic<list*>& there() noexcept {
     static constinit std::atomic<list*> one{nullptr};
@@ -119,7 +136,7 @@ class kept_blocks {
     auto* const mine = made();
     if (mine == nullptr) return false;
     std::scoped_lock hold{mine->lock};
-    if (mine->bytes + what.room > std::min<std::uint64_t>(most_bytes, arena<Backend>::room() / 16)) return false;
+    if (mine->over || mine->bytes + what.room > std::min<std::uint64_t>(most_bytes, arena<Backend>::room() / 16)) return false;
     for (auto& each : mine->all) {
       if (each.what) continue;
       each = {owner, what, Backend::now() + for_so_long};

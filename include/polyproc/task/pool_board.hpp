@@ -57,7 +57,7 @@ class pool_board {
     std::byte little_result[little_room];
 
     letter request;
-    std::byte request_bytes[room];
+    std::byte request_bytes[room];  // of a request in a block: the block that is offered for the result
     // Only of tasks whose time is looked at.
     wide began;    // on the clock of deadlines, in nanoseconds; 0: nobody has noted it yet
     std::int64_t ended;
@@ -207,11 +207,17 @@ class pool_board {
     to.result = {0, 0};
     auto* there = bytes.size() <= little_room ? to.little_result : to.result_bytes;
     if (bytes.size() > room) {
-      to.result.block = new_block(bytes.size(), result_of(ticket));
-      there = arena<Backend>::at(to.result.block, bytes.size());
+      auto const block = new_block(bytes.size(), result_of(ticket));
+      there = arena<Backend>::at(block, bytes.size());
+      write_result(to, bytes.size(), {block, bytes.size()});
     }
     to.result.size = bytes.size();
     if (!bytes.empty()) std::memcpy(there, bytes.data(), bytes.size());
+  }
+  /// One that lies in a block, which has that much room.
+  static void write_result(slot& to, std::uint64_t size, kept_block in) noexcept {
+    to.result = {size, in.at};
+    std::memcpy(to.little_result, &in.room, sizeof(in.room));
   }
   [[nodiscard]] static std::span<std::byte const> read_result(slot const& from) {
     return lies(from.result, from.result.size <= little_room ? from.little_result : from.result_bytes);
@@ -229,10 +235,14 @@ class pool_board {
     std::uint64_t noted = 0;
     return of.began.compare_exchange_strong(noted, now) ? now : noted;
   }
-  /// `offered`: the block that was offered for it.
-  void clear_result(slot& of, kept_block offered) const noexcept {
-    auto const result = std::exchange(of.result, {0, 0});
-    if (result.block != offered.at) kept_blocks<Backend>::keep(offset(), {result.block, result.size});
+  /// `offered`: the block that was offered for it. Whether it lay in a block.
+  bool clear_result(slot& of, kept_block offered) const noexcept {
+    kept_block in{of.result.block, 0};
+    of.result = {0, 0};
+    if (!in) return false;
+    std::memcpy(&in.room, of.little_result, sizeof(in.room));
+    if (in.at != offered.at) kept_blocks<Backend>::keep(offset(), in);
+    return true;
   }
 
   /// Tags of blocks, by who is to free them.

@@ -647,7 +647,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       } else {
         if (t.block() == 0 && !move_to_block(t)) return false;
         auto& rare = *t.more;
-        if (!rare.offered) rare.offered = kept_blocks<Backend>::take(board_.offset(), rare.block_size);
+        if (!rare.offered && results_are_large_.load(std::memory_order_relaxed))
+          rare.offered = kept_blocks<Backend>::take(board_.offset(), rare.block_size);
         board_t::write_request(slot, rare.block_size, rare.block, rare.offered);
       }
     } catch (...) {
@@ -708,11 +709,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void let_go_of(task& t, std::uint32_t number) noexcept {
     auto& slot = board_.at(number);
     if (t.call && slot.reading.load(std::memory_order_relaxed) != 0) t.call->sent();
-    board_.clear_result(slot, t.more ? t.more->offered : typename kept_blocks<Backend>::block{});
+    bool const large = board_.clear_result(slot, t.more ? t.more->offered : typename kept_blocks<Backend>::block{});
+    if (t.block() != 0 && slot.how == board_t::ending::value) results_are_large_.store(large, std::memory_order_relaxed);
     free_block(t);
   }
   /// Of one that is not submitted after all.
-  void forget_request(task& t) noexcept { free_block(t); }
+  void forget_request(task& t) noexcept {
+    if (t.block() != 0) later_frees<Backend>::free(std::exchange(t.more->block, 0));
+  }
 
  private:
   /// Of a task in a slot: its request where it was before.
@@ -726,7 +730,9 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   /// What nobody has begun, after its recall.
   task_ptr take_back(std::uint32_t number) {
     --unbegun_;
-    return take_out(number);
+    auto what = take_out(number);
+    if (what->more) kept_blocks<Backend>::keep(board_.offset(), std::exchange(what->more->offered, {}));
+    return what;
   }
   /// The slot is free; its task is somebody's to complete, or to give again.
   task_ptr take_out(std::uint32_t number) {
@@ -1380,6 +1386,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     std::uint64_t owner;
     ~without_kept_blocks() { kept_blocks<Backend>::drop(owner); }
   } kept_{board_.offset()};  // before the board, and with it the blocks, may go
+  std::atomic<bool> results_are_large_{false};  // of large requests: the last one was
   mutable std::mutex lock_;
   std::uint32_t target_ = 0;
   std::vector<worker_entry> workers_;

@@ -111,7 +111,7 @@ class pool_worker {
       return;
     }
     auto const size = result_.view().size();
-    to.result = {size, blocks_.offset_of(result_.take_many())};
+    board_t::write_result(to, size, {blocks_.offset_of(result_.take_many()), blocks_.last_room()});
   }
 
   void write_problem(typename board_t::slot& to, std::uint64_t ticket, std::exception_ptr problem) {

@@ -77,7 +77,7 @@ class task_ring {
 
   /// The slot of a ticket that was given and is probably still to be taken, or none.
   [[nodiscard]] std::uint32_t to_come(std::uint64_t ticket) const noexcept {
-    if (ticket >= words_->tail.load(std::memory_order_relaxed)) return none;
+    if (ticket >= words_->tail.load(std::memory_order_relaxed) || ticket < words_->head.load(std::memory_order_relaxed)) return none;
     return static_cast<std::uint32_t>(entries_[ticket % size_].load(std::memory_order_relaxed) & 0xFFFFU);
   }
 
