@@ -68,6 +68,12 @@ std::vector<std::string> twice_as_many(std::vector<std::string> all) {
   all.insert(all.end(), all.begin(), all.end());
   return all;
 }
+/// Ends in order, with a pool that is never destroyed and keeps blocks.
+void leaves_a_pool(std::size_t size, shared_gate g) {
+  auto* const pool = new process_pool(1);
+  auto const all = filled(size, 1);
+  g->open = eventually([&] { return pool->apply(answer, all, order{size, size, 1}).size() == size && kept::bytes() >= 2 * size; });
+}
 bytes wait_and_give_back(bytes const& all, shared_gate g) {
   wait_at(g);
   return all;
@@ -126,6 +132,17 @@ TEST_CASE_METHOD(tidy, "what a pool has kept goes with it, also when it ends wit
   }
   CHECK(kept::bytes() == 0);
   CHECK(arena::used_bytes() - before < 2 * mebibyte);  // what a worker held that was killed: the pool's board
+}
+
+TEST_CASE_METHOD(tidy, "what a process has kept goes back when it ends, though its pool is never destroyed") {
+  auto const before = arena::used_bytes();
+  shared_gate g;
+  polyproc::process p{{.daemon = false}, leaves_a_pool, 3 * mebibyte, g};
+  p.start();
+  REQUIRE(p.join_for(patience));
+  CHECK(p.exit_code() == 0);
+  CHECK(g->open == 1);
+  CHECK(arena::used_bytes() - before < 2 * mebibyte);  // the board, which its worker held that was ended, stays
 }
 
 TEST_CASE_METHOD(tidy, "a block in which a worker dies is used again") {

@@ -79,10 +79,8 @@ class kept_blocks {
 
   /// This process lets go of all that it holds: nothing is kept any more.
   static void drop_for_good() noexcept {
-    if (auto* const mine = there().load(std::memory_order_acquire); mine != nullptr && mine->of == Backend::current_pid()) {
-      std::scoped_lock hold{mine->lock};
-      mine->over = true;
-    }
+    // Whoever keeps something has made the list, and then looks at this: one of the two sees what the other has done.
+    over().store(Backend::current_pid());
     drop_all();
   }
 
@@ -108,8 +106,12 @@ class kept_blocks {
     std::mutex lock;
     entries all{};
     std::uint64_t bytes = 0;
-    bool over = false;
   };
+  /// The process that keeps nothing any more.
+  static std::atomic<long>& over() noexcept {
+    static constinit std::atomic<long> pid{0};
+    return pid;
+  }
   static std::atomic<list*>& there() noexcept {
     static constinit std::atomic<list*> one{nullptr};
     return one;
@@ -120,7 +122,7 @@ class kept_blocks {
     while (seen == nullptr || seen->of != Backend::current_pid()) {
       auto* const fresh = new (std::nothrow) list(seen);
       if (fresh == nullptr) return nullptr;
-      if (there().compare_exchange_strong(seen, fresh, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      if (there().compare_exchange_strong(seen, fresh)) {
         arena<Backend>::before_counting().store([]() noexcept {
           drop_all();
           later_frees<Backend>::before_counting();
@@ -136,7 +138,7 @@ class kept_blocks {
     auto* const mine = made();
     if (mine == nullptr) return false;
     std::scoped_lock hold{mine->lock};
-    if (mine->over || mine->bytes + what.room > std::min<std::uint64_t>(most_bytes, arena<Backend>::room() / 16)) return false;
+    if (over().load() == mine->of || mine->bytes + what.room > std::min<std::uint64_t>(most_bytes, arena<Backend>::room() / 16)) return false;
     for (auto& each : mine->all) {
       if (each.what) continue;
       each = {owner, what, Backend::now() + for_so_long};
@@ -148,7 +150,7 @@ class kept_blocks {
   /// The system's part of giving back takes long: without the lock.
   template <class Which>
   static void free_those(Which&& which) noexcept {
-    auto* const mine = there().load(std::memory_order_acquire);
+    auto* const mine = there().load();
     if (mine == nullptr || mine->of != Backend::current_pid()) return;
     std::array<std::uint64_t, std::tuple_size_v<entries>> gone{};
     std::size_t count = 0;
