@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Counts what a ctest run did: test cases, not just programs.
 
-usage: tally.py TITLE JUNIT.xml    prints one line and the names of what failed; the last line is `PASSED FAILED SKIPPED`
+usage: tally.py TITLE JUNIT.xml    prints one line and the names of what failed; the last line is `PASSED FAILED SKIPPED`.
+What the failed ones complained about goes to standard error.
 
 A program's own last words count: Catch2's summary (versions 2 and 3), or a line `N passed, N failed, N skipped`. One that
 said nothing of the kind, because it crashed or ran out of time, counts as one.
@@ -36,6 +37,19 @@ def counted(output):
     return passed, failed, skipped
 
 
+COMPLAINT = re.compile(r"FAILED:|ERROR: |WARNING: ThreadSanitizer|runtime error: |[Aa]ssertion|terminate called")
+
+
+def complaints(output):
+    """The lines about what went wrong, with what is around them; the last ones, where none says so."""
+    lines = output.splitlines()
+    where = [i for i, line in enumerate(lines) if COMPLAINT.search(line)]
+    shown = sorted({j for i in where for j in range(i - 6, i + 25 if "Sanitizer" in lines[i] else i + 7) if 0 <= j < len(lines)})
+    if not shown:
+        shown = list(range(max(len(lines) - 20, 0), len(lines)))
+    return [lines[i][:300] for i in shown[:80]]
+
+
 def main():
     title, path = sys.argv[1:]
     passed = failed = skipped = programs = 0
@@ -46,21 +60,24 @@ def main():
         left_out = case.find("skipped")
         if left_out is not None and "SKIP_" in (left_out.get("message") or ""):
             status = "skipped"
-        p, f, s = counted(case.findtext("system-out") or "") or (0, 0, 0)
+        output = case.findtext("system-out") or ""
+        p, f, s = counted(output) or (0, 0, 0)
         if status == "skipped" or status == "disabled":
             p, f, s = 0, 0, max(s, 1)
         elif status == "run":
-            f and bad.append(name)
+            if f:
+                bad.append((name, output))
             if p + f + s == 0:
                 p = 1
         else:
             f = max(f, 1)
-            bad.append(name)
+            bad.append((name, output))
         passed, failed, skipped = passed + p, failed + f, skipped + s
     line = f"{title}: {passed + failed + skipped} tests in {programs} programs: {passed} passed, {failed} failed"
     print(line + (f", {skipped} skipped" if skipped else ""))
-    for name in bad:
+    for name, output in bad:
         print(f"  FAILED: {name}")
+        print(f"-- {name} said:", *complaints(output), "--", sep="\n", file=sys.stderr)
     print(passed, failed, skipped)
 
 

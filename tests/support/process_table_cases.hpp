@@ -165,7 +165,7 @@ TEST_CASE("kill_tree ends all that descends from a process, and nobody else", "[
   table::kill_tree(root, false);
   CHECK(all.ended_by(root) == SIGKILL);
   CHECK(all.life.all_gone());
-  CHECK((state_of(sibling) == process_state::blocked || state_of(sibling) == process_state::running));
+  CHECK(eventually([&] { return state_of(sibling) == process_state::blocked; }));
   all.rest.close_write();
   int status = 0;
   CHECK(::waitpid(sibling, &status, 0) == sibling);

@@ -26,7 +26,12 @@ class kept_blocks {
     explicit operator bool() const noexcept { return at != 0; }
   };
   static constexpr std::uint64_t most_bytes = std::uint64_t{160} << 20;
-  static constexpr std::chrono::milliseconds for_so_long{100};
+
+  /// Milliseconds that one is kept for. More is for tests alone.
+  static std::atomic<int>& for_so_long() noexcept {
+    static constinit std::atomic<int> milliseconds{100};
+    return milliseconds;
+  }
 
   /// What smaller ones have is given back at once. Less is for tests alone.
   static std::atomic<std::uint64_t>& least() noexcept {
@@ -141,7 +146,7 @@ class kept_blocks {
     if (over().load() == mine->of || mine->bytes + what.room > std::min<std::uint64_t>(most_bytes, arena<Backend>::room() / 16)) return false;
     for (auto& each : mine->all) {
       if (each.what) continue;
-      each = {owner, what, Backend::now() + for_so_long};
+      each = {owner, what, Backend::now() + std::chrono::milliseconds{for_so_long().load(std::memory_order_relaxed)}};
       mine->bytes += what.room;
       return true;
     }
