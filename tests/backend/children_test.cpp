@@ -734,7 +734,7 @@ TEST_CASE("the first of several that is ready is told") {
   auto const before = backend::now();
   CHECK(!backend::wait_any(all, before + 50ms));
   CHECK(backend::now() - before >= 50ms);
-  CHECK(backend::now() - before < 1050ms);
+  CHECK(backend::now() - before < 10s);
   CHECK(!backend::wait_any(all, time_point{}));
   CHECK(!backend::wait_any({}, in(10ms)));
 
@@ -778,7 +778,7 @@ TEST_CASE("any number of things can be waited for at once") {
   auto const before = backend::now();
   CHECK(!backend::wait_any(all, before + 50ms));
   CHECK(backend::now() - before >= 50ms);
-  CHECK(backend::now() - before < 1050ms);
+  CHECK(backend::now() - before < 10s);
   std::array<std::byte, 4> into{};
   for (std::size_t const i : {pipes - 1, std::size_t{0}, pipes / 2}) {
     std::thread later([&] {

@@ -280,7 +280,7 @@ TEST_CASE("wait keeps its deadline") {
     auto const deadline = before + 50ms;
     while (backend::now() < deadline) backend::wait(*w, 0, deadline);
     CHECK(backend::now() - before >= 50ms);
-    CHECK(backend::now() - before < 1050ms);
+    CHECK(backend::now() - before < 10s);
     backend::wait(*w, 0, before);  // passed already
     backend::wait(*w, 0, time_point{});
     CHECK(backend::now() - before < 2s);
@@ -288,7 +288,7 @@ TEST_CASE("wait keeps its deadline") {
   word private_word{0};
   auto const before = backend::now();
   while (backend::now() < before + 50ms) backend::wait(private_word, 0, before + 50ms);
-  CHECK(backend::now() - before < 1050ms);
+  CHECK(backend::now() - before < 10s);
 }
 
 TEST_CASE("a wake reaches the threads that wait on a private word") {
@@ -511,7 +511,7 @@ TEST_CASE("waiting for a pipe keeps its deadline and sees what comes later") {
   auto const before = backend::now();
   CHECK(!backend::pipe_wait(read, before + 50ms));
   CHECK(backend::now() - before >= 50ms);
-  CHECK(backend::now() - before < 1050ms);
+  CHECK(backend::now() - before < 10s);
 
   std::array<std::byte, 4> into{};
   for (int i = 0; i < 20; ++i) {
@@ -615,7 +615,7 @@ TEST_CASE("the end of a child can be awaited with a deadline and by several thre
   auto const before = backend::now();
   CHECK(!backend::await_end(child.get(), before + 50ms));
   CHECK(backend::now() - before >= 50ms);
-  CHECK(backend::now() - before < 1050ms);
+  CHECK(backend::now() - before < 10s);
   CHECK(!backend::await_end(child.get(), time_point{}));
   word ended{0};
   std::vector<std::thread> threads;

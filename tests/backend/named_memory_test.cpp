@@ -1097,7 +1097,7 @@ TEST_CASE_METHOD(tidy, "waiting in named memory keeps its deadline, and memory t
     backend::wait(b.ping, 0, time_point{});
     while (backend::now() < before + 50ms) backend::wait(b.ping, 0, before + 50ms);
     CHECK(backend::now() - before >= 50ms);
-    CHECK(backend::now() - before < 1050ms);
+    CHECK(backend::now() - before < 10s);
     backend::wake_one(b.ping);
     auto const reader = open(n.name, false);
     backend::wait(reader.as<board const>().ping, 1, polyproc::never);

@@ -21,8 +21,9 @@ using refs = polyproc::queue<polyproc::process_ref>;
 
 /// As long as anything may take before it counts as hanging.
 inline constexpr auto patience = 60s;
-/// Ten times what is promised for the end of a task that was told to stop (100 ms).
-inline constexpr auto gone_by = 1s;
+/// Far more than what is promised for the end of a task that was told to stop (100 ms), which is printed: the machine itself may
+/// be away for a while.
+inline constexpr auto gone_by = 4s;
 
 struct gate {
   std::atomic<long> begun{0};

@@ -380,7 +380,7 @@ TEST_CASE_METHOD(tidy, "room: submit waits, try_submit does not, submit_for for 
   CHECK_FALSE(pool.try_submit(square, 3));
   auto const took = time_of([&] { CHECK_FALSE(pool.submit_for(50ms, square, 3)); });
   CHECK(took >= 50ms);
-  CHECK(took < 500ms);
+  CHECK(took < 5s);
   auto waits = std::async(std::launch::async, [&] { return pool.submit(square, 4).get(); });
   auto waits_for = std::async(std::launch::async, [&] {
     auto f = pool.submit_for(patience, square, 5);
