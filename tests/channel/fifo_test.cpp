@@ -60,16 +60,18 @@ TEST_CASE("deadlines: no reader, no writer, nothing written") {
   named const f("late");
   CHECK_FALSE(fifo::open_writer_for(f.name, 20ms));
   CHECK_FALSE(fifo::open_writer_until(f.name, std::chrono::steady_clock::now() + 5ms));
+  std::atomic<bool> now_write{false};
   std::thread writer([&] {
     auto w = fifo::open_writer_for(f.name, 20s);
     REQUIRE(w.has_value());
-    std::this_thread::sleep_for(60ms);
+    while (!now_write) std::this_thread::sleep_for(1ms);
     w->write("x\n");
   });
   auto r = fifo::open_reader_for(f.name, 20s);
   REQUIRE(r.has_value());
   CHECK(r->read_line_for(5ms) == std::nullopt);
   CHECK_FALSE(r->at_end());
+  now_write = true;
   CHECK(r->read_line() == "x");
   writer.join();
 }

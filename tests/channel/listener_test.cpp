@@ -360,8 +360,8 @@ TEST_CASE("a host of which one address does not answer is reached at the other o
   REQUIRE(fill());
   {
     auto const before = std::chrono::steady_clock::now();
-    auto c = connect_stream(tcp("two-addresses", port), 2000ms);
-    CHECK(std::chrono::steady_clock::now() - before < 2000ms);
+    auto c = connect_stream(tcp("two-addresses", port), 20s);
+    CHECK(std::chrono::steady_clock::now() - before < 20s);
     c.write("x");
     std::array<std::byte, 1> got{};
     CHECK(good.accept_stream().read_exactly(got));

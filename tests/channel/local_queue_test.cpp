@@ -429,10 +429,10 @@ TEST_CASE_METHOD(tidy, "a local queue's timed forms return in time") {
     CHECK_FALSE(q.get_for(wait));
     auto late = std::chrono::steady_clock::now() - begin - wait;
     CHECK(late >= 0ms);
-    CHECK(late < 2s);
+    CHECK(late < 10s);
     begin = std::chrono::steady_clock::now();
     CHECK_FALSE(q.get_until(std::chrono::system_clock::now() + wait));
-    CHECK(std::chrono::steady_clock::now() - begin - wait < 2s);
+    CHECK(std::chrono::steady_clock::now() - begin - wait < 10s);
   }
   CHECK_FALSE(q.get_until(std::chrono::steady_clock::time_point{}));
   q.put(1);
@@ -440,7 +440,7 @@ TEST_CASE_METHOD(tidy, "a local queue's timed forms return in time") {
   CHECK_FALSE(q.put_until(2, begin + 30ms));
   auto const took = std::chrono::steady_clock::now() - begin;
   CHECK(took >= 30ms);
-  CHECK(took < 2s);
+  CHECK(took < 10s);
   // As long as there is no end in sight.
   CHECK(q.get_for(std::chrono::hours::max()) == 1);
   std::thread t([&] { q.put(2); });

@@ -386,7 +386,7 @@ TEST_CASE_METHOD(tidy, "pipe: timed forms come back in time, and tell the deadli
   CHECK(why == queue_status::empty);
   CHECK(!from.recv_until(std::chrono::steady_clock::now() + 10ms));
   CHECK_FALSE(from.poll_for(10ms));
-  CHECK(std::chrono::steady_clock::now() - began < 2s);
+  CHECK(std::chrono::steady_clock::now() - began < 10s);
   CHECK(to.send_for(7, 1s));
   CHECK(from.poll());
   CHECK(from.poll_for(1h));
@@ -499,7 +499,7 @@ TEST_CASE_METHOD(tidy, "[H33] pipe: timed forms return in time while the other s
     (void)here.send_for(i, 2ms);
     (void)here.recv_for(2ms);
     (void)here.poll();
-    CHECK(std::chrono::steady_clock::now() - began < 2s);
+    CHECK(std::chrono::steady_clock::now() - began < 10s);
     ::kill(static_cast<pid_t>(*p.pid()), SIGCONT);
     while (here.try_recv()) {
     }

@@ -458,14 +458,14 @@ TEST_CASE_METHOD(tidy, "a timed get and put return in time") {
     CHECK_FALSE(q.get_for(wait));
     auto late = std::chrono::steady_clock::now() - begin - wait;
     CHECK(late >= 0ms);
-    CHECK(late < 2s);
+    CHECK(late < 10s);
   }
   q.put(1);
   auto begin = std::chrono::steady_clock::now();
   CHECK_FALSE(q.put_until(2, begin + 30ms));
   auto const took = std::chrono::steady_clock::now() - begin;
   CHECK(took >= 30ms);
-  CHECK(took < 2s);
+  CHECK(took < 10s);
 }
 
 TEST_CASE_METHOD(tidy, "timed forms return in time while somebody who allocates is stopped") {

@@ -41,13 +41,15 @@ class stepped {
  private:
   bool stops() const {
     // It looks again twice a second though nobody wakes it.
-    auto const until = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
-    for (int i = 0; i % 64 != 0 || std::chrono::steady_clock::now() < until; ++i) {
+    for (int i = 0, slept = 0; slept < 1000; ++i) {
       int status = 0;
       auto const got = ::waitpid(pid_, &status, WNOHANG | __WALL);
       if (got == pid_) return WIFSTOPPED(status);
       if (got < 0) return false;
-      if (i > 2000) std::this_thread::sleep_for(std::chrono::microseconds(20));
+      if (i > 2000) {
+        std::this_thread::sleep_for(std::chrono::microseconds(20));
+        ++slept;
+      }
     }
     return false;
   }

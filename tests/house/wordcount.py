@@ -91,7 +91,7 @@ def killed_leaves_nothing(program, tree, where):
     workers = len(processes_of(program)) - 1
     running.send_signal(signal.SIGKILL)
     running.wait()
-    until = time.monotonic() + 1
+    until = time.monotonic() + 10
     while processes_of(program) and time.monotonic() < until:
         time.sleep(0.01)
     left = processes_of(program)

@@ -556,7 +556,7 @@ long refuse_each(start_method method, int error, bool lasting) {
     INFO("before: " << before.text());
     INFO("after: " << after.text());
     CHECK(after == before);
-    CHECK(std::chrono::steady_clock::now() - begin < 3s);
+    CHECK(std::chrono::steady_clock::now() - begin < 20s);
     if (how_often == 0) break;
     ++tried;
   }
@@ -1118,7 +1118,7 @@ TEST_CASE_METHOD(tidy, "with few descriptors left a start is refused by name, or
           said = e.what();
         }
       }
-      CHECK(std::chrono::steady_clock::now() - begin < 3s);
+      CHECK(std::chrono::steady_clock::now() - begin < 20s);
       if (said != "nothing") {
         ++refused;
         in_a_row = 0;

@@ -117,7 +117,8 @@ TEST_CASE("a line tells the owner, the memory, the time and the priority of a pr
     all.rest.hold();
     all.up.post(much[much.size() / 2]);
   });
-  auto const niceness = all.up.take();
+  auto niceness = all.up.take();
+  for (int i = 0; i < 5 && niceness == -1; ++i) niceness = all.up.take();  // others may want the processors
   auto const row = table::process_alone(worker);
   REQUIRE(row);
   CHECK_FALSE(row->user.empty());
@@ -323,7 +324,7 @@ TEST_CASE("kill_tree by a member of the group leaves it and its ancestors alone"
       ::setpgid(0, ::getppid());
       troupe::fork([&] {
         // In the group of the root, of which it is no descendant any more.
-        if (!eventually([&] { return table::process_alone(all.stage->number)->state == process_state::ended; }))
+        if (!eventually([&] { return state_of(all.stage->number) == process_state::ended; }))
           ::_exit(1);
         table::kill_tree(static_cast<pid_t>(all.stage->number), true);
         all.up.post(::getpid());

@@ -68,7 +68,7 @@ class tidy {
     }();
     CHECK(warm);
     before_ = inventory::take();
-    for (int i = 0; i < 200 && polyproc::native_backend::has_server && before_.children < 2; ++i) {
+    for (int i = 0; i < 1000 && polyproc::native_backend::has_server && before_.children < 2; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
       before_ = inventory::take();
     }

