@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The example that does the main job: its totals are those of a plain program, again and again, whether or not a worker is
-shot; what cannot be read is reported; and when the program itself is killed, nothing of it is left within a second.
+shot; what cannot be read is reported; and when the program itself is killed, nothing of it is left a moment
+later (the check gives it ten seconds).
 
 On the native and the portable POSIX backend. POLYPROC_WORDCOUNT_RUNS sets how often the totals are compared (default 12).
 
