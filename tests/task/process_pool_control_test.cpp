@@ -9,6 +9,7 @@
 #include "task/pool_tasks.hpp"
 
 #include <ctime>
+#include <set>
 
 using namespace pool_tasks;
 
@@ -600,6 +601,61 @@ TEST_CASE_METHOD(tidy, "events come in order: a worker's start, its tasks' begin
   CHECK(counts["cancelled"] == 1);
   CHECK(counts["exception"] == 1);
   CHECK(counts["started"] >= 3 + 400 / 20 - 3);
+}
+
+TEST_CASE_METHOD(tidy, "events say why a task was ended") {
+  std::mutex lock;
+  std::multiset<std::string> ends;
+  auto const see = [&](polyproc::pool_event const& e) {
+    std::scoped_lock hold{lock};
+    if (e.what == polyproc::pool_event::kind::task_ended) ends.insert(e.how);
+  };
+  {
+    process_pool pool({.workers = 1, .on_event = see});
+    shared_gate g;
+    auto limited = pool.submit({.time_limit = 10ms, .grace = 1ms}, burn, g);
+    CHECK_THROWS_AS(outcome_of(limited), time_limit_exceeded);
+    auto late = pool.submit({.deadline = polyproc::native_backend::now() + 500ms, .grace = 1ms}, burn, g);
+    CHECK_THROWS_AS(outcome_of(late), time_limit_exceeded);
+    auto repeated = pool.submit({.retries = 1}, exit_with, 1);
+    CHECK_THROWS_AS(outcome_of(repeated), worker_lost);
+    auto listens = pool.submit({.time_limit = 10ms, .grace = 60s}, ends_when_asked, g, 0ms);
+    CHECK_THROWS_AS(outcome_of(listens), time_limit_exceeded);
+  }
+  std::multiset<std::string> const expected{"time limit", "time limit", "deadline", "lost", "lost, to be repeated"};
+  CHECK(eventually([&] {
+    std::scoped_lock hold{lock};
+    return ends.size() >= expected.size();
+  }));
+  std::scoped_lock hold{lock};
+  CHECK(ends == expected);
+}
+
+TEST_CASE_METHOD(tidy, "what is submitted after its deadline never begins, and costs no worker") {
+  process_pool pool(1);
+  shared_gate g;
+  auto const pid = pool.apply(own_pid);
+  for (int i = 0; i < 100; ++i) {
+    auto f = pool.submit({.deadline = polyproc::native_backend::now() - 1ms}, wait_at, g);
+    CHECK_THROWS_AS(outcome_of(f), time_limit_exceeded);
+  }
+  CHECK(g->begun == 0);
+  CHECK(pool.apply(own_pid) == pid);
+}
+
+TEST_CASE_METHOD(tidy, "the longest times that there are mean no limit") {
+  constexpr auto longest = std::chrono::milliseconds::max();
+  process_pool pool({.workers = 1, .grace = longest, .idle_time = longest});
+  auto const pid = pool.apply(own_pid);
+  auto f = pool.submit({.time_limit = std::chrono::nanoseconds::max()}, own_pid);
+  CHECK(outcome_of(f) == pid);
+  shared_gate g;
+  auto asked = pool.submit({.grace = longest}, ends_when_asked, g, 20ms);
+  REQUIRE(until_begun(g));
+  CHECK(asked.cancel());
+  CHECK_THROWS_AS(outcome_of(asked), task_cancelled);
+  CHECK(g->count == 1);
+  CHECK(pool.apply(own_pid) == pid);
 }
 
 // --- Ends.

@@ -26,6 +26,10 @@ void die_setting_up(shared_gate g) {
   g->count += 1;
   polyproc::native_backend::exit_now(6);
 }
+/// Two workers can be set up, and no other one.
+void set_up_two(shared_gate g) {
+  if ((g->count += 1) > 2) throw std::invalid_argument("no third model");
+}
 struct not_to_be_made_again : std::exception {
   not_to_be_made_again(int, int) {}
   [[nodiscard]] char const* what() const noexcept override { return "of a type of its own"; }
@@ -199,6 +203,26 @@ TEST_CASE_METHOD(tidy, "[H7] a failing initializer is the outcome of all that wa
   }
 }
 
+TEST_CASE_METHOD(tidy, "[H6] an initializer that fails in one worker fails no task while another worker serves") {
+  shared_gate g;
+  process_pool pool({.workers = 2, .initializer = {set_up_two, g}});
+  auto const both = [&] { return pool.submit(square, 3).get() == 9 && g->count >= 2; };
+  REQUIRE(eventually(both));
+  CHECK_THROWS_AS(pool.apply(exit_with, 1), worker_lost);
+  REQUIRE(eventually([&] { return pool.submit(square, 2).get() == 4 && g->count >= 3; }));  // one more was tried
+  for (int i = 0; i < 100; ++i) {
+    auto f = pool.submit(square, i);
+    CHECK(outcome_of(f) == i * i);
+  }
+  // The one that serves dies with a task that may be repeated, and others behind it: nobody is left who could do them.
+  auto repeated = pool.submit({.retries = 5}, exit_with, 1);
+  auto behind = pool.submit(square, 1);
+  pool.close();
+  CHECK_THROWS_AS(outcome_of(repeated), std::invalid_argument);
+  CHECK_THROWS_AS(outcome_of(behind), std::invalid_argument);
+  pool.join();
+}
+
 TEST_CASE_METHOD(tidy, "[H8] an exception of a type that cannot be made again fails its own future, with type and message") {
   process_pool pool(1);
   auto const pid = pool.apply(own_pid);
@@ -278,6 +302,57 @@ TEST_CASE_METHOD(tidy, "[H12] tasks that wait for tasks use a pool of their own,
     the_pool = nullptr;
   }
 }
+
+#if !defined(_WIN32)
+TEST_CASE_METHOD(tidy, "[H12] a copy of a pool and its futures in a forked child leaves the original as it is") {
+  process_pool pool(2);
+  shared_gate g;
+  auto runs = pool.submit(wait_at, g);
+  auto runs_too = pool.submit(wait_at, g);
+  REQUIRE(until_begun(g, 2));
+  std::vector<polyproc::future<int>> all;
+  for (int i = 0; i < 600; ++i) all.push_back(pool.submit(square, i));  // some of them in the list, behind the slots
+  polyproc::process child{polyproc::start::fork, [&] {
+    auto const refuses = [](auto&& call) {
+      try {
+        call();
+        return false;
+      } catch (std::logic_error const&) {
+        return true;
+      }
+    };
+    int wrong = 0;
+    auto const expect = [&](bool so, int which) {
+      if (!so && wrong == 0) wrong = which;
+    };
+    expect(!all[0].cancel() && !all[599].cancel(), 1);
+    expect(all[1].ready() && refuses([&] { (void)all[1].get(); }), 2);
+    expect(runs.wait_for(0s) && refuses([&] { runs.get(); }), 3);
+    bool told = false;
+    all[2].on_done([&](auto const& done) { told = done.exception() != nullptr; });
+    expect(told, 4);
+    expect(polyproc::wait_any_for(60s, all[3]) == std::size_t{0}, 5);
+    expect(refuses([&] { (void)pool.submit(square, 1); }), 6);
+    expect(refuses([&] { pool.terminate(); }) && refuses([&] { pool.shutdown(true); }) && refuses([&] { pool.join(); }), 7);
+    expect(refuses([&] { (void)pool.stats(); }) && refuses([&] { pool.resize(1); }), 8);
+    expect(refuses([&] { (void)pool.kill_worker(1); }) && refuses([&] { (void)pool.worker_pids(); }), 9);
+    pool.close();
+    all.clear();
+    polyproc::native_backend::exit_now(wrong);
+  }};
+  child.start();
+  child.join();
+  CHECK(child.exit_code() == 0);
+  CHECK_FALSE(runs.ready());
+  g->open = 1;
+  for (int i = 0; i < 600; ++i) CHECK(outcome_of(all[static_cast<std::size_t>(i)]) == i * i);
+  outcome_of(runs);
+  outcome_of(runs_too);
+  CHECK(pool.stats().done == 602);
+  pool.close();
+  pool.join();
+}
+#endif
 
 TEST_CASE_METHOD(tidy, "[H14] shutdown at any moment of a stream of tasks and deaths ends, and all futures have outcomes") {
   for (int round = 0; round < 12; ++round) {

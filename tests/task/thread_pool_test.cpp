@@ -758,3 +758,140 @@ TEST_CASE_METHOD(tidy, "futures of a pool have callbacks and continuations, also
   }
   CHECK(called == 20);
 }
+
+TEST_CASE_METHOD(tidy, "[H12] a task may wait by wait_any for one of its own pool, also where that is all threads") {
+  polyproc::thread_pool pool(1);
+  auto f = pool.submit([&] {
+    auto inner = pool.submit([] { return 7; });
+    return polyproc::wait_any_for(60s, inner) == std::size_t{0} ? inner.get() : 0;
+  });
+  CHECK(f.get() == 7);
+}
+
+TEST_CASE_METHOD(tidy, "[H15] a pool may be terminated in a callback while its task waits for another callback") {
+  polyproc::thread_pool pool(1);
+  polyproc::promise<int> first, second;
+  auto chained = second.get_future().then([](int x) { return x + 1; });
+  auto started = first.get_future();
+  std::atomic<int> waits{0}, over{0};
+  auto f = pool.submit([&] {
+    ++waits;
+    return chained.get();
+  });
+  until(waits, 1);
+  started.on_done([&](auto const&) {
+    (void)second.set_value(1);  // what comes after it is to be called behind this
+    pool.terminate();
+    ++over;
+  });
+  (void)first.set_value(0);
+  until(over, 1);
+  CHECK_THROWS_AS(f.get(), polyproc::task_cancelled);
+}
+
+TEST_CASE_METHOD(tidy, "a map that throws because of its input has ended: nothing runs any more that it had begun") {
+  struct fragile {
+    int n;
+    explicit fragile(int i) : n(i) {}
+    fragile(fragile const& other) : n(other.n) {
+      if (n == 30) throw std::runtime_error("it broke");
+    }
+    fragile& operator=(fragile const&) = delete;
+  };
+  std::vector<fragile> items;
+  items.reserve(40);
+  for (int i = 0; i < 40; ++i) items.emplace_back(i);
+  polyproc::thread_pool pool(2);
+  {
+    std::atomic<int> running{0};
+    auto const slow = [&](fragile const& f) {
+      ++running;
+      std::this_thread::sleep_for(20ms);
+      --running;
+      return f.n;
+    };
+    CHECK_THROWS_AS(pool.map(slow, items, {.chunk = 1}), std::runtime_error);
+    CHECK(running == 0);
+  }
+  CHECK(pool.apply([] { return 1; }) == 1);
+}
+
+TEST_CASE_METHOD(tidy, "[H10] for_each takes a bounded number of items ahead, also of an input that knows its size") {
+  constexpr long size_of_line = 1L << 30;
+  struct line {
+    std::atomic<long>* done;
+    std::atomic<long>* ahead;
+    struct iterator {
+      using iterator_concept = std::input_iterator_tag;
+      using value_type = long;
+      using difference_type = std::ptrdiff_t;
+      line const* of = nullptr;
+      long at = 0;
+      long operator*() const {
+        *of->ahead = std::max(of->ahead->load(), at + 1 - of->done->load());
+        if (at == 60000) throw std::out_of_range("far enough");
+        return at;
+      }
+      iterator& operator++() {
+        ++at;
+        return *this;
+      }
+      void operator++(int) { ++at; }
+      bool operator==(std::default_sentinel_t) const { return at == size_of_line; }
+    };
+    [[nodiscard]] iterator begin() const { return {this, 0}; }
+    [[nodiscard]] std::default_sentinel_t end() const { return {}; }
+    [[nodiscard]] std::size_t size() const { return static_cast<std::size_t>(size_of_line); }
+  };
+  std::atomic<long> done{0}, ahead{0};
+  polyproc::thread_pool pool(2);
+  CHECK_THROWS_AS(pool.for_each([&](long) { ++done; }, line{&done, &ahead}), std::out_of_range);
+  CHECK(ahead <= 2 * 4096 + 1);
+  CHECK(done <= 60000);
+  CHECK(done >= 60000 - 1024);  // but for the chunk that could not be filled
+}
+
+TEST_CASE_METHOD(tidy, "an initializer that fails in a thread that comes later costs that thread, and no task") {
+  std::atomic<int> begun{0};
+  polyproc::thread_pool pool({.workers = 1, .initializer = {[&] {
+                                if (++begun > 1) throw std::invalid_argument("one is enough");
+                              }}});
+  pool.resize(3);
+  until(begun, 3);
+  std::vector<polyproc::future<int>> all;
+  for (int i = 0; i < 100; ++i) all.push_back(pool.submit([i] { return i; }));
+  for (int i = 0; i < 100; ++i) CHECK(all[static_cast<std::size_t>(i)].get() == i);
+}
+
+#if !defined(_WIN32)
+TEST_CASE_METHOD(tidy, "[H12] a child that a task has forked runs nothing of the pool, and is told so") {
+  polyproc::shared<std::atomic<int>> const ran;
+  polyproc::thread_pool pool(1);
+  auto f = pool.submit([&] {
+    std::vector<polyproc::future<void>> more;
+    for (int i = 0; i < 10; ++i) more.push_back(pool.submit([&] { *ran += 1; }));
+    polyproc::process child{polyproc::start::fork, [&] {
+      auto const refuses = [](auto&& call) {
+        try {
+          call();
+          return false;
+        } catch (std::logic_error const&) {
+          return true;
+        }
+      };
+      polyproc::promise<int> nobody;
+      (void)nobody.get_future().wait_for(20ms);  // a thread of the pool would be stood in for
+      bool const good = refuses([&] { more[0].get(); }) && refuses([&] { (void)pool.submit([] {}); }) &&
+                        refuses([&] { pool.terminate(); }) && refuses([&] { pool.resize(2); }) && !more[1].cancel();
+      polyproc::native_backend::exit_now(good ? 0 : 3);
+    }};
+    child.start();
+    child.join();
+    return child.exit_code().value_or(-1);
+  });
+  CHECK(f.get() == 0);
+  pool.close();
+  pool.join();
+  CHECK(*ran == 10);
+}
+#endif

@@ -296,6 +296,7 @@ inline constexpr dword error_operation_aborted = 995;
 inline constexpr dword error_io_incomplete = 996;
 inline constexpr dword error_io_pending = 997;
 inline constexpr dword error_not_found = 1168;
+inline constexpr dword error_internal_error = 1359;
 inline constexpr dword error_no_resources = 1450;     // ERROR_NO_SYSTEM_RESOURCES
 inline constexpr dword error_commitment_limit = 1455;
 

@@ -147,11 +147,17 @@ struct children : segments, identities, process_table {
         throw_last("UpdateProcThreadAttribute for the handles of a child");
       if (in_jobs && !attributes.set(attribute_job_list, {jobs.data(), job_count})) return false;
       start.attributes = attributes.get();
-      std::wstring line = command;  // CreateProcessW may write to it
-      return CreateProcessW(program.c_str(), line.data(), nullptr, nullptr, 1, flags | more,
-                            how.environment != nullptr ? block.data() : nullptr, nullptr,
-                            reinterpret_cast<_STARTUPINFOW*>(&start),
-                            reinterpret_cast<_PROCESS_INFORMATION*>(&made)) != 0;
+      // Wine says "internal error" when the new process has ended before it was set up, which happens now and then on a busy
+      // machine. Nothing of the program has run then.
+      for (int tries = 3;; --tries) {
+        std::wstring line = command;  // CreateProcessW may write to it
+        if (CreateProcessW(program.c_str(), line.data(), nullptr, nullptr, 1, flags | more,
+                           how.environment != nullptr ? block.data() : nullptr, nullptr,
+                           reinterpret_cast<_STARTUPINFOW*>(&start),
+                           reinterpret_cast<_PROCESS_INFORMATION*>(&made)) != 0)
+          return true;
+        if (GetLastError() != error_internal_error || tries == 1) return false;
+      }
     };
     bool const joined = job_count > 0 && attempt(true, 0);
     bool const late = job_count > 0 && !joined;  // before Windows 10 jobs cannot be named at the start

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <polyproc/backend/native.hpp>
+#include <polyproc/sync/blocking.hpp>
 #include <polyproc/sync/waiting.hpp>
 
 #include <optional>
@@ -103,6 +104,7 @@ std::optional<std::size_t> wait_for_first(time_point deadline, Each&& each) {
       return false;
     });
     if (look(false)) return first;
+    blocking_scope told;
     Backend::wait_for_some(all.words, all.handles, std::min(deadline, all.look_again));
   }
 }

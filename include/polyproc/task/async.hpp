@@ -25,7 +25,7 @@ class answered_outcome final : public outcome<T, Backend> {
     if (!fate_.compare_exchange_strong(seen, cancelled)) return seen == cancelled;
     try {
       process_.kill_tree();
-    } catch (std::system_error const&) {  // something that it has started may not be ended by this user
+    } catch (...) {  // something that it has started may not be ended by this user, or there is no memory to look for it
       process_.kill();
     }
     return true;
@@ -74,8 +74,9 @@ class answered_outcome final : public outcome<T, Backend> {
 /// task_cancelled when it is gone.
 ///
 /// The process is a daemon, because nobody could take the answer when this process has ended; it may start processes of its
-/// own. It lives on when the future is dropped, and is waited for by nobody. Of the options all but .daemon count. Throws
-/// what process::start throws.
+/// own. It is in a process group (Windows: job) of its own: what it has started ends with it, when this process sees it end.
+/// It lives on when the future is dropped, and is waited for by nobody. Of the options all but .daemon and .group count.
+/// Throws what process::start throws.
 template <class F, class... Args>
 [[nodiscard]] auto async(process_options options, F&& target, Args&&... args) {
   using result = std::decay_t<call_result_t<F, Args...>>;
@@ -84,6 +85,7 @@ template <class F, class... Args>
     static constinit std::atomic<unsigned> started{0};
     options.name = "async-" + std::to_string(started.fetch_add(1, std::memory_order_relaxed) + 1);
   }
+  options.group = true;
   std::decay_t<F> const kept(std::forward<F>(target));
   auto const made = std::make_shared<outcome>(
       std::move(options), kept, detail::convert_arguments<call_parameters_t<F, Args...>>(std::forward<Args>(args)...));
@@ -91,11 +93,10 @@ template <class F, class... Args>
   return basic_future<result, native_backend>(made);
 }
 
-/// In a process group (Windows: job) of its own: nothing that it has started outlives it.
 template <class F, class... Args>
   requires(!std::is_same_v<std::decay_t<F>, process_options>)
 [[nodiscard]] auto async(F&& target, Args&&... args) {
-  return async(process_options{.group = true}, std::forward<F>(target), std::forward<Args>(args)...);
+  return async(process_options{}, std::forward<F>(target), std::forward<Args>(args)...);
 }
 
 }  // namespace polyproc::inline v0_1

@@ -471,7 +471,6 @@ wait_result wait_futures(R& futures, return_when until, time_point deadline) {
     });
     if (enough || open.empty()) break;
     if (deadline != never && back::now() >= deadline) break;
-    blocking_scope told;
     auto const first = wait_for_first<back>(deadline, [&](auto&& visit) {
       for (auto const* one : open)
         if (visit(*one)) return;

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <polyproc/backend/lasting.hpp>
+#include <polyproc/channel/process_identity.hpp>
 #include <polyproc/process/child.hpp>
 #include <polyproc/task/executor.hpp>
 #include <polyproc/task/trace.hpp>
@@ -281,12 +282,23 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   static constexpr std::size_t spares_for(std::size_t threads) noexcept { return 4 * threads + 64; }
   /// A thread that is not needed ends after that time.
   static constexpr std::chrono::seconds stand_by_time{1};
+  /// After one that could not begin no spare is tried for so long.
+  static constexpr std::chrono::milliseconds pause_after_failure{100};
 
   explicit crew(crew_settings settings)
       : settings_(std::move(settings)),
         recorder_(settings_.trace ? std::make_unique<trace_recorder>(settings_.name) : nullptr),
         pid_(Backend::current_pid()) {
     size_.store(settings_.threads);
+    // A child that one of the threads forks is no thread of the copied crew.
+    static bool const watching = [] {
+      Backend::at_fork_child([] {
+        member::of_this_thread() = nullptr;
+        blocking_observer::of_this_thread() = nullptr;
+      });
+      return true;
+    }();
+    (void)watching;
   }
   crew(crew const&) = delete;
   crew& operator=(crew const&) = delete;
@@ -315,6 +327,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     {
       std::scoped_lock hold{lock_};
       problem = first_problem_;
+      is_open_ = !problem;
     }
     if (problem) {
       close();
@@ -436,6 +449,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   }
   /// After close(): until every thread has ended. Not by one of them.
   void join_threads() noexcept {
+    blocking_scope told;
     std::scoped_lock one_at_a_time{join_lock_};
     for (;;) {
       std::thread ending;
@@ -504,6 +518,8 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   }
   [[nodiscard]] trace_recorder* recorder() const noexcept { return recorder_.get(); }
   [[nodiscard]] long pid() const noexcept { return pid_; }
+  /// Not in a copy that a fork has made.
+  [[nodiscard]] bool is_here() const { return identity_ == process_identity<Backend>(); }
   [[nodiscard]] crew_clock<Backend>& clock() noexcept { return clock_; }
   /// The calling thread, if it is of this crew.
   [[nodiscard]] member* here() noexcept {
@@ -834,8 +850,10 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     } catch (...) {
       good = false;
       std::scoped_lock hold{lock_};
-      if (!first_problem_) first_problem_ = std::current_exception();
+      if (is_open_) say_not_begun(std::current_exception());
+      else if (!first_problem_) first_problem_ = std::current_exception();
       serving_.fetch_sub(1);
+      no_thread_before_ = Backend::now() + pause_after_failure;
       leave(me);
     }
     begun_.fetch_add(1);
@@ -860,10 +878,20 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     Backend::wake_one(recalls_);
     return true;
   }
+  /// Of a thread that comes later than the first ones: nobody waits for it.
+  void say_not_begun(std::exception_ptr const& problem) noexcept {
+    try {
+      auto const said = describe(problem);
+      Backend::write_stderr("polyproc: a thread of the pool " + settings_.name + " could not begin: " + said.type + ": " +
+                            said.what + "; the pool goes on with those that it has, see its .initializer\n");
+    } catch (...) {  // no memory to say it with
+    }
+  }
   void bring_spare() noexcept {
     try {
       std::scoped_lock hold{lock_};
       if (serving_.load() >= size_.load() || recall()) return;
+      if (no_thread_before_ != time_point{} && Backend::now() < no_thread_before_) return;
       if (lives_ < size_.load() + spares_for(size_.load())) spawn();
     } catch (...) {  // not now: those who wait go on some time
     }
@@ -897,6 +925,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     }
   }
 
+  std::uint64_t const identity_ = process_identity<Backend>();
   crew_settings settings_;
   std::unique_ptr<trace_recorder> const recorder_;
   long const pid_;
@@ -935,6 +964,8 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   std::size_t standing_by_ = 0;
   bool let_go_ = false;
   std::exception_ptr first_problem_;
+  bool is_open_ = false;  // the first threads have all begun
+  time_point no_thread_before_{};  // after one that could not begin
   typename Backend::template atomic<std::uint32_t> recalls_{0};
   typename Backend::template atomic<std::uint32_t> begun_{0};
   crew_clock<Backend> clock_;

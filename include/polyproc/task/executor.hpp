@@ -269,8 +269,16 @@ class imap_state {
     if constexpr (!Ordered) {
       auto const number = first_ + pending_.size() - 1;
       auto const order = order_;
-      future_access::when_complete(future_access::outcome_of<part, Backend>(pending_.back().result),
-                                   [order, number] { order->add(number); });
+      try {
+        future_access::when_complete(future_access::outcome_of<part, Backend>(pending_.back().result),
+                                     [order, number] { order->add(number); });
+      } catch (...) {  // nobody would say that it is there
+        in_flight_ -= items;
+        auto const lost = std::move(pending_.back().result);
+        pending_.pop_back();
+        (void)lost.cancel();
+        throw;
+      }
     }
   }
   void take_part() {
@@ -415,13 +423,14 @@ class pool_face {
     return map_by<out, as_parts>(Derived::keep_target(std::forward<F>(target)), std::forward<Range>(items), options);
   }
 
-  /// target(item) for each item, results are dropped; waits. Takes the items a bounded number at a time, so that any input is
-  /// short enough. The first failure, in the order of the items, is thrown after all have ended.
+  /// target(item) for each item, results are dropped; waits. Takes the items a bounded number at a time (4096 for each worker at
+  /// most, unless options.chunk is more), so that any input is short enough. The first failure, in the order of the items, is
+  /// thrown after all have ended.
   template <class F, std::ranges::input_range Range>
   void for_each(F&& target, Range&& items, map_options const& options = {}) {
     auto chunk = options.chunk;
     if constexpr (std::ranges::sized_range<Range>) {
-      if (chunk == 0) chunk = chunk_for(static_cast<std::size_t>(std::ranges::size(items)));
+      if (chunk == 0) chunk = std::min(chunk_for(static_cast<std::size_t>(std::ranges::size(items))), most_ahead);
     }
     auto const all = imap_by<void, as_one, true>(Derived::keep_target(std::forward<F>(target)), std::forward<Range>(items),
                                                  {.chunk = std::max<std::size_t>(1, chunk), .task = options.task});
@@ -434,8 +443,9 @@ class pool_face {
   /// A range of the results of target(item), in the order of the items, each as soon as it is there (monostate where target
   /// gives nothing). Lazy: nothing begins before begin(), and at most .window items are taken from the input ahead of the
   /// results that were asked for, by the thread that asks; so the input may be infinite. Dereferencing throws what ended that
-  /// task; `++` goes on. Destroyed early it cancels what it has under way. An input that is an lvalue, and the pool, must
-  /// live longer than the range. One thread at a time.
+  /// task; `++` goes on; a chunk that fails is one position of the range, the others of its items are not in it. Destroyed early
+  /// it cancels what it has under way, and does not wait for it: what has begun may still use what the target refers to. An input
+  /// that is an lvalue, and the pool, must live longer than the range. One thread at a time.
   template <class F, std::ranges::input_range Range>
   [[nodiscard]] auto imap(F&& target, Range&& items, imap_options options = {}) {
     return as_range(imap_by<one_result<F, std::ranges::range_value_t<Range>>, as_one, true>(
@@ -465,12 +475,16 @@ class pool_face {
 
   Derived& derived() noexcept { return static_cast<Derived&>(*this); }
 
+  /// In a chunk of for_each: there are four for each worker.
+  static constexpr std::size_t most_ahead = 1024;
+
   [[nodiscard]] std::size_t chunk_for(std::size_t items) {
     auto const pieces = 4 * std::max<std::size_t>(1, derived().size());
     return std::max<std::size_t>(1, items / pieces + (items % pieces != 0 ? 1 : 0));
   }
 
-  /// The chunks of a map. What is left of them when something goes wrong in between is given up.
+  /// The chunks of a map. What is left of them when something goes wrong in between is given up, and where it runs in this
+  /// process waited for: it may use what its target refers to.
   template <class Part>
   struct chunks {
     std::vector<basic_future<Part, Backend>> all;
@@ -483,6 +497,10 @@ class pool_face {
           if (each.valid()) (void)each.cancel();
         } catch (...) {  // it runs to its end then, for nobody
         }
+      }
+      if constexpr (Derived::runs_here) {
+        for (auto& each : all)
+          if (each.valid()) each.wait();
       }
     }
   };

@@ -43,6 +43,8 @@ class outcome_base {
   virtual void glance() noexcept {}
   /// False at the deadline. Who completes it may let the one who waits do some of the work.
   virtual bool wait(time_point deadline) noexcept { return park(deadline); }
+  /// False, and it has an outcome now, in a copy that a fork has made of what another process is to complete.
+  virtual bool belongs_here() noexcept { return true; }
   /// Whether it was not too late: its outcome will be task_cancelled.
   virtual bool cancel() { return false; }
 
@@ -67,6 +69,7 @@ class outcome_base {
   };
   /// False when it is done already: the caller has the call still, to be run by himself.
   bool add(std::unique_ptr<pending_call>& what) noexcept {
+    (void)belongs_here();
     auto* head = calls_.load(std::memory_order_acquire);
     do {
       if (head == closed()) return false;
@@ -105,6 +108,18 @@ class outcome_base {
     if (state_.exchange(done, std::memory_order_acq_rel) == parked) Backend::wake_all(state_);
     auto* last_first = calls_.exchange(closed(), std::memory_order_acq_rel);
     if (last_first != nullptr) run_calls(last_first);
+  }
+  /// In a copy that a fork has made: whoever waits here for the outcome must not wait for ever. The calls are those of the
+  /// process that was copied; they are left as they are.
+  void give_up_copy(char const* what) noexcept {
+    if (ready()) return;
+    try {
+      problem_ = std::make_exception_ptr(std::logic_error(what));
+    } catch (...) {
+      problem_ = std::current_exception();
+    }
+    calls_.store(closed());
+    state_.store(done);
   }
   [[nodiscard]] bool looked_at() const noexcept { return looked_at_.load(std::memory_order_relaxed); }
 

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <polyproc/backend/thread_own.hpp>
+#include <polyproc/channel/process_identity.hpp>
 #include <polyproc/process/process.hpp>
 #include <polyproc/task/executor.hpp>
 #include <polyproc/task/pool_options.hpp>
@@ -77,6 +78,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     workers_.resize(board_.top().places);
     by_slot_.resize(board_t::slots);
     free_.reserve(board_t::slots);
+    running_.reserve(board_t::slots);
     for (std::uint32_t i = board_t::slots; i-- > 0;) free_.push_back(static_cast<std::uint16_t>(i));
     if (options_.trace || !options_.trace_file.empty()) recorder_ = std::make_unique<trace_recorder>(options_.name);
   }
@@ -89,11 +91,20 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         note_start(i);
       }
       (void)start_gate<Backend>::get();
+      managed_ = true;
       manager_ = std::thread([this] { manage(); });
     } catch (...) {
       for (auto& w : workers_) w.process = {};
       throw;
     }
+  }
+  /// Not in a copy that a fork has made: what it would do to the board it would do to the pool of the other process.
+  [[nodiscard]] bool is_here() const { return identity_ == process_identity<Backend>(); }
+  /// Throws std::logic_error in a copy.
+  void check_here() const {
+    if (!is_here())
+      throw std::logic_error("polyproc: this pool belongs to the process that made it; a task or another child that needs a pool "
+                             "makes one of its own");
   }
   /// A copy that a fork left in a child: the workers are not its own, and the threads do not exist here.
   void abandon() noexcept {
@@ -136,36 +147,43 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       std::scoped_lock hold{lock_};
       check_open();
       if (std::exchange(place.of_, nullptr) != nullptr) --reserved_;
-      ++stats_.submitted;
-      ++pending_;
       auto& t = *what;
       if (t.more && t.more->options.deadline != never) {
         t.more->deadline = deadlines_.emplace(t.more->options.deadline, what);
         t.more->in_deadlines = true;
         if (t.more->deadline == deadlines_.begin()) board_.ring_bell();
       }
-      bool const simple = backlog_size_ == 0 && !mixed_ && (t.priority == common_priority_ || given_none());
-      if (simple && !free_.empty() && ring_room()) {
+      bool const simple = backlog_size_ == 0 && !mixed_ && (t.priority == common_priority_ || given_none()) && !free_.empty() &&
+                          ring_room();
+      if (simple) {
         common_priority_ = t.priority;
         if (give(what, out)) {
           spare = std::move(spare_);
         } else {
-          enter(std::move(what), spare);
+          enter_or_undo(std::move(what), spare);
           board_.ring_bell();  // the pool's thread tries again
         }
+        count_submitted();
         publish();
       } else {
-        enter(std::move(what), spare);
-        // Where the workers are is not looked at each time: it costs them and us. What they finish with the list there they tell.
-        if (free_.empty() && ++submitted_into_backlog_ % 8 == 0 && (submitted_into_backlog_ % 32 == 0 || given_none())) harvest(out);
-        hand_out(out);
+        enter_or_undo(std::move(what), spare);
+        count_submitted();
       }
+      try {
+        // Where the workers are is not looked at each time: it costs them and us. What they finish with the list there they tell.
+        if (!simple && free_.empty() && ++submitted_into_backlog_ % 8 == 0 &&
+            (submitted_into_backlog_ % 32 == 0 || given_none()))
+          harvest(out);
+        if (!simple) hand_out(out);
+        set_marks(out);
+      } catch (std::bad_alloc const&) {  // it was submitted all the same, and the pool's thread goes on with it
+        board_.ring_bell();
+      }
+      resting_ = false;
       if (absent_ > 0) {
-        resting_ = false;
         start_now_ = true;
         board_.ring_bell();
       }
-      set_marks(out);
     }
     settle(out);
   }
@@ -225,7 +243,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         case task::place::over: return false;
         case task::place::between:
           if (t.why == task::reason::none) t.why = task::reason::cancelled;
-          return t.why == task::reason::cancelled;
+          return task::is_cancelled(t.why);
         case task::place::waiting:
           out.stop(leave_backlog(t), task::reason::cancelled);
           break;
@@ -237,7 +255,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
             break;
           }
           auto const then = ring_t::state_of(board_.at(slot).control.load());
-          if (then == state::done || t.why != task::reason::none) return t.why == task::reason::cancelled;
+          if (then == state::done || t.why != task::reason::none) return task::is_cancelled(t.why);
           ask_to_stop(t, slot, task::reason::cancelled);
           board_.ring_bell();
           return true;
@@ -287,8 +305,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       if (auto const& t = by_slot_[slot]) {
         // Here the pool's grace counts, not the task's own, unless that is running already.
         bool const asked = t->why != task::reason::none;
-        if (!asked) ask_to_stop(*t, slot, task::reason::cancelled);
-        auto const by = Backend::now() + grace;
+        if (!asked) ask_to_stop(*t, slot, task::reason::pool_ends);
+        auto const by = deadline_after<Backend>(grace);
         auto& end_by = t->rare().end_by;
         end_by = asked ? std::min(end_by, by) : by;
       }
@@ -363,6 +381,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
                                   std::to_string(asked) + " were asked for; a pool that is made with more can have more");
     std::scoped_lock hold{lock_};
     target_ = static_cast<std::uint32_t>(asked);
+    resting_ = false;
     for (std::uint32_t i = target_; i < most; ++i)
       if (workers_[i].process.pid()) board_.worker(i).leave.store(1);
     for (std::uint32_t i = 0; i < target_; ++i) workers_[i].rests = false;
@@ -463,6 +482,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   };
 
   static constexpr std::chrono::milliseconds look_after_workers_every{10};
+  static constexpr std::chrono::milliseconds longest_start_pause{100};
   static constexpr std::uint64_t most_prepared = 16;
   static constexpr std::size_t most_aside = 256;
   static constexpr std::uint64_t looked_ahead = 4;
@@ -475,9 +495,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   }
   /// More than there are at first, for resize.
   static std::uint32_t places_for(std::size_t asked) { return std::max(256U, count_of(asked)); }
+  /// 0 remains 0; what would be centuries is none.
+  static std::uint64_t nanoseconds_of(std::chrono::milliseconds time) noexcept {
+    constexpr auto most = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::nanoseconds::max() / 4);
+    return time > most || time.count() <= 0 ? 0 : static_cast<std::uint64_t>(std::chrono::nanoseconds(time).count());
+  }
   static typename board_t::rules rules_of(options_t const& o) {
     return {static_cast<std::uint32_t>(std::min<std::size_t>(o.tasks_per_worker, ~std::uint32_t{0})), o.memory_growth,
-            static_cast<std::uint64_t>(std::chrono::nanoseconds(o.idle_time).count()), o.trace || !o.trace_file.empty()};
+            nanoseconds_of(o.idle_time), o.trace || !o.trace_file.empty()};
   }
 
   // --- Slots and the list. All with the lock held.
@@ -508,6 +533,20 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
            board_.top().tasks.head.load(std::memory_order_relaxed) >= scanned_hint_.load(std::memory_order_relaxed) + 64;
   }
 
+  void count_submitted() noexcept {
+    ++stats_.submitted;
+    ++pending_;
+  }
+  /// Throws std::bad_alloc; then it was not submitted. (Who submits has the task still.)
+  void enter_or_undo(task_ptr what, std::unique_ptr<writer>& spare) {
+    auto& t = *what;
+    try {
+      enter(std::move(what), spare);
+    } catch (...) {
+      if (t.more && std::exchange(t.more->in_deadlines, false)) deadlines_.erase(t.more->deadline);
+      throw;
+    }
+  }
   void enter(task_ptr what, std::unique_ptr<writer>& spare) {
     auto& t = *what;
     auto const size = t.block() == 0 ? t.call->view().size() : 0;
@@ -635,6 +674,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   /// to be stopped holds the books of shared memory.
   bool give(task_ptr& what, work& out) {
     auto& t = *what;
+    if (t.more && t.more->options.deadline != never && Backend::now() >= t.more->options.deadline) {
+      t.at = task::place::over;
+      out.stop(std::move(what), task::reason::deadline);
+      return true;
+    }
     auto const number = free_.back();
     auto& slot = board_.at(number);
     try {
@@ -662,12 +706,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     ++unbegun_;
     t.at = task::place::slot;
     slot.result.block = 0;
-    slot.stop.store(0, std::memory_order_relaxed);
     slot.reading.store(0, std::memory_order_relaxed);
     slot.flags = t.more && t.more->options.time_limit ? board_t::ring_at_begin | board_t::note_times : 0;
     if (slot.flags != 0 || recorder_) slot.began.store(0, std::memory_order_relaxed);
     slot.wanted.store(0, std::memory_order_relaxed);
     auto const ticket = board_.tasks().tail() + prepared_++;
+    slot.stop.store(static_cast<std::uint32_t>(ticket), std::memory_order_relaxed);  // the next one's would ask this one to stop
     t.where.store(ticket << 16 | number, std::memory_order_release);
     board_.tasks().prepare(slot.control, number, ticket);
     return true;
@@ -754,12 +798,15 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
 
   /// Takes what has finished; `running_` are those that have begun and not finished, afterwards.
   void harvest(work& out) {
+    auto const until = head();
+    // Nothing that is taken out below may be lost for want of memory.
+    auto const at_most = running_.size() + static_cast<std::size_t>(until - scanned_);
+    if (out.done.capacity() - out.done.size() < at_most) out.done.reserve(std::max(out.done.size() + at_most, 2 * out.done.size()));
     std::erase_if(running_, [&](std::uint32_t slot) {
       auto const now = ring_t::state_of(board_.at(slot).control.load());
       if (now == state::done) take_finished(slot, out);
       return now != state::running && now != state::condemned;
     });
-    auto const until = head();
     for (; scanned_ < until; ++scanned_) {
       auto const slot = slot_at(scanned_);
       if (scanned_ + looked_ahead < until) board_.fetch_control(slot_at(scanned_ + looked_ahead));
@@ -917,6 +964,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         return std::make_exception_ptr(time_limit_exceeded(which + " was ended: it ran for longer than its time limit"));
       case task::reason::deadline:
         return std::make_exception_ptr(time_limit_exceeded(which + " was given up: it had not ended at its deadline"));
+      case task::reason::pool_ends:
+        return std::make_exception_ptr(task_cancelled(
+            which + " was cancelled: its pool was terminated, shut down or destroyed before it had ended; close() and join() "
+                    "have all done first"));
       case task::reason::cancelled:
       case task::reason::none: break;
     }
@@ -957,8 +1008,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     tell(pool_event::kind::task_ended, ring_t::worker_of(slot.control.load(std::memory_order_relaxed)), &t,
          ending_of(t, number));
   }
+  /// Why a task was asked to stop.
+  [[nodiscard]] static char const* word_for(typename task::reason why) noexcept {
+    return why == task::reason::limit ? "time limit" : why == task::reason::deadline ? "deadline" : "cancelled";
+  }
   [[nodiscard]] char const* ending_of(task const& t, std::uint32_t number) const noexcept {
-    if (t.why != task::reason::none) return t.why == task::reason::cancelled ? "cancelled" : "time limit";
+    if (t.why != task::reason::none) return word_for(t.why);
     return board_.at(number).how == board_t::ending::value ? "value" : "exception";
   }
   /// One that was lost with its worker has no end but this one.
@@ -1036,7 +1091,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto const add = [&](task_ptr what) {
       if (!what) return;
       if (problem) out.give_up(std::move(what), problem);
-      else out.stop(std::move(what), task::reason::cancelled);
+      else out.stop(std::move(what), task::reason::pool_ends);
     };
     harvest(out);
     auto const ring = board_.tasks();
@@ -1054,7 +1109,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void ask_to_stop(task& t, std::uint32_t slot, typename task::reason why) {
     auto& rare = t.rare();
     t.why = why;
-    rare.end_by = Backend::now() + rare.options.grace;
+    rare.end_by = deadline_after<Backend>(rare.options.grace);
     auto& s = board_.at(slot);
     s.stop.store(static_cast<std::uint32_t>(ring_t::ticket_of(s.control.load()) + 1));
     Backend::wake_all(s.stop);
@@ -1067,12 +1122,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
                       .group = true, .ignore_interrupt = true, .affinity = options_.affinity};
     basic_process<Backend> made(std::move(o), &serve_pool<Backend>, board_, i, options_.initializer);
     board_.worker(i).starts.fetch_add(1, std::memory_order_relaxed);
-    made.start(typename basic_process<Backend>::as_worker{.not_wait = manager_.joinable()});
+    made.start(typename basic_process<Backend>::as_worker{.not_wait = managed_});
     return made;
   }
   void note_start(std::uint32_t i) {
     ++live_;
-    if (manager_.joinable()) ++stats_.restarted;
+    if (managed_) ++stats_.restarted;
     pids_[i].store(workers_[i].process.pid().value_or(0), std::memory_order_relaxed);
     if (!std::exchange(workers_[i].told, false) && options_.on_event)
       tell(pool_event::kind::worker_started, i, nullptr, "");
@@ -1109,9 +1164,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         note_failed_start();
         if (failed_starts_ >= options_.start_attempts)
           cannot_start(out, "polyproc: the workers of this pool die before they serve; the last one " +
-                                (status ? to_string(*status) : std::string("ended")));
+                                (status ? to_string(*status) : std::string("ended")) +
+                                "; look at what they write to stderr, at .initializer, and at what is made before main");
       } else {
         failed_starts_ = 0;  // it has served
+        resting_ = false;    // and is to be replaced
       }
       w.rests = left == 2;
       place.arrived.store(0);
@@ -1119,8 +1176,16 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       place.left.store(0);
     }
     if (!some) return;
+    // What was left to those who served, or were about to: nobody of them is there any more.
+    if (resting_ && pending_ > out.done.size() + out.fail.size() && !somebody_lives()) resting_ = false;
     count_absent();
     wake_all_idle();
+  }
+  [[nodiscard]] bool somebody_lives() const {
+    return std::any_of(workers_.begin(), workers_.end(), [&](worker_entry const& w) {
+      auto const place = static_cast<std::uint32_t>(&w - workers_.data());
+      return w.process.pid() && board_.worker(place).arrived.load() != 2 && w.process.is_alive();
+    });
   }
   void initializer_failed(typename board_t::place& place, std::uint32_t i, work& out) {
     std::exception_ptr problem;
@@ -1137,16 +1202,18 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   /// Not faster and faster when they all die at once.
   void note_failed_start() noexcept {
     ++failed_starts_;
-    if (failed_starts_ >= 3) start_not_before_ = Backend::now() + std::chrono::milliseconds(1) * std::min(failed_starts_, 100U);
+    if (failed_starts_ >= 3)
+      start_not_before_ = Backend::now() + std::min(std::chrono::milliseconds{failed_starts_}, longest_start_pause);
   }
   void cannot_start(work& out, std::string const& why) {
     give_up_starting(out, std::make_exception_ptr(start_error(why)));
   }
-  /// Until the next submission.
+  /// Until the next submission, or until one that serves has ended. What waits is left to those who serve, if there are any.
   void give_up_starting(work& out, std::exception_ptr const& problem) {
     failed_starts_ = 0;
     resting_ = true;
-    give_up_waiting(out, problem);
+    if (somebody_lives()) start_not_before_ = Backend::now() + longest_start_pause;
+    else give_up_waiting(out, problem);
   }
 
   void lose(std::uint32_t number, std::uint32_t worker, long pid, std::optional<exit_status> const& status, work& out) {
@@ -1162,7 +1229,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     bool const read = slot.reading.load(std::memory_order_relaxed) != 0;
     if (t.why != task::reason::none) {
       if (read && t.call) t.call->sent();  // what it had taken over is lost with it
-      tell_lost(t, worker, "cancelled");
+      tell_lost(t, worker, word_for(t.why));
       out.stop(std::move(what), t.why);
       return;
     }
@@ -1187,7 +1254,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void repeat(typename work::repeated& one, work& out) {
     auto& t = *one.what;
     if (t.why != task::reason::none) {
-      tell_lost(t, one.worker, "cancelled");
+      tell_lost(t, one.worker, word_for(t.why));
       out.stop(std::move(one.what), t.why);
     } else if (!one.encoded || closed_for_good_) {
       tell_lost(t, one.worker, "lost");
@@ -1296,8 +1363,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       if (t->why == task::reason::none && t->more && t->more->options.time_limit) {
         auto const since = std::chrono::nanoseconds(now.time_since_epoch()).count();
         auto const began = board_t::note_began(slot, static_cast<std::uint64_t>(since));
-        auto const limit = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(began))) +
-                           std::chrono::ceil<time_point::duration>(*t->more->options.time_limit);
+        auto const start = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(began)));
+        auto const limit = deadline_after<Backend>(*t->more->options.time_limit - (now - start));
         if (now >= limit) ask_to_stop(*t, number, task::reason::limit);
         else next = std::min(next, limit);
       }
@@ -1380,6 +1447,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
   }
 
+  std::uint64_t const identity_ = process_identity<Backend>();
   options_t options_;
   board_t board_;
   struct without_kept_blocks {
@@ -1416,6 +1484,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   unsigned failed_starts_ = 0;
   time_point start_not_before_{};
   unsigned unforced_looks_ = 0;
+  bool managed_ = false;    // the first workers are there; before the pool's thread is
   std::size_t live_ = 0;    // workers that run
   std::size_t absent_ = 0;  // workers that should be there and are not
   unsigned doomed_ = 0;     // tasks condemned, whose workers have not ended

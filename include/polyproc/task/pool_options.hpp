@@ -13,7 +13,9 @@ struct pool_event {
   std::size_t worker = 0;  ///< 1 to the number of workers.
   long pid = 0;            ///< Of the worker's process.
   std::string task;        ///< task_options::name; empty for workers.
-  std::string how;         ///< Of an end, in words: "value", "exception", "lost", "cancelled", "exited with code 0", ...
+  /// How it ended, in words. A task: "value", "exception", "cancelled", "time limit", "deadline", "lost", "lost, to be repeated".
+  /// A worker: "exited with code 0", "was ended by signal 9", ... Empty for what begins.
+  std::string how;
 };
 
 template <backend Backend = native_backend>
@@ -23,7 +25,8 @@ struct basic_process_pool_options {
   /// How long the destructor waits for running tasks, which it asks to stop, before it ends their workers.
   std::chrono::milliseconds grace = std::chrono::seconds{1};
   start_method start = start_method::automatic;
-  /// What each worker runs before its first task: {function, arguments...}.
+  /// What each worker runs before its first task: {function, arguments...}. What it lets out ends that worker, and, if no other
+  /// one is left, becomes the outcome of what waits.
   basic_pool_initializer<Backend> initializer = {};
   /// Tasks that have not begun, at most; submit waits for room. 0: any number.
   std::size_t max_waiting = 0;
@@ -34,8 +37,8 @@ struct basic_process_pool_options {
   std::size_t memory_growth = 0;
   /// A worker that has had nothing to do for so long ends, until there is work again. 0: never.
   std::chrono::milliseconds idle_time{0};
-  /// So many workers in a row that die before they serve, or cannot be started at all: then what waits fails with start_error.
-  /// The next submission tries again.
+  /// So many workers in a row that die before they serve, or cannot be started at all: then, if no worker is left, what waits
+  /// fails with start_error. The next submission tries again.
   unsigned start_attempts = 10;
   /// The processors on which workers may run, as for process_options.
   std::vector<unsigned> affinity = {};

@@ -22,7 +22,9 @@ class pool_task {
     between,  ///< Lost with its worker, and being encoded to be repeated.
     over,     ///< Somebody is completing it, or has.
   };
-  enum class reason : std::uint8_t { none, cancelled, limit, deadline };
+  enum class reason : std::uint8_t { none, cancelled, pool_ends, limit, deadline };
+  /// Whether its outcome will be task_cancelled.
+  static constexpr bool is_cancelled(reason why) noexcept { return why == reason::cancelled || why == reason::pool_ends; }
 
   pool_task() = default;
   pool_task(pool_task const&) = delete;
@@ -80,6 +82,9 @@ template <class R, backend Backend>
 class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
  public:
   explicit typed_task(std::shared_ptr<pool_core<Backend>> of) noexcept : pool_(std::move(of)) {}
+  ~typed_task() override {
+    if (this->call && !pool_->is_here()) this->call->sent();  // what it holds is the other process's to give back
+  }
 
   void succeed(reader& value, std::uint32_t slot) override {
     if constexpr (std::is_void_v<R>) {
@@ -98,12 +103,22 @@ class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
   }
   [[nodiscard]] outcome_base<Backend>& result() noexcept override { return *this; }
 
-  void must_complete() noexcept override { pool_->ask_for(*this); }
-  void glance() noexcept override { pool_->glance(*this); }
-  bool wait(time_point deadline) noexcept override {
-    return this->ready() || pool_->help(*this, deadline) || this->park(deadline);
+  void must_complete() noexcept override {
+    if (belongs_here()) pool_->ask_for(*this);
   }
-  bool cancel() override { return pool_->cancel(*this); }
+  void glance() noexcept override {
+    if (belongs_here()) pool_->glance(*this);
+  }
+  bool wait(time_point deadline) noexcept override {
+    return this->ready() || !belongs_here() || pool_->help(*this, deadline) || this->park(deadline);
+  }
+  bool cancel() override { return belongs_here() && pool_->cancel(*this); }
+  bool belongs_here() noexcept override {
+    if (pool_->is_here()) return true;
+    this->give_up_copy("polyproc: this future is a copy that a fork has made; its task belongs to the process that submitted it, "
+                       "which alone can wait for it or cancel it");
+    return false;
+  }
 
  private:
   std::shared_ptr<pool_core<Backend>> pool_;

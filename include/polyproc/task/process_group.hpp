@@ -121,7 +121,7 @@ class group_state {
       }
     }
     try {
-      auto const number = dispatcher<Backend>::get().post_at(Backend::now() + self->grace, [self] { self->kill_all(); });
+      auto const number = dispatcher<Backend>::get().post_at(deadline_after<Backend>(self->grace), [self] { self->kill_all(); });
       std::scoped_lock hold{self->lock_};
       if (self->left_ != 0) self->timer_ = number;
       else dispatcher<Backend>::get().forget(number);
@@ -317,7 +317,7 @@ class basic_process_group {
     try {
       if (state_->left() != 0) {
         state_->end(state_);
-        auto const deadline = Backend::now() + state_->grace;
+        auto const deadline = deadline_after<Backend>(state_->grace);
         for (auto& one : state_->members)
           if (!one.process.join_until(deadline)) break;
         state_->kill_all();

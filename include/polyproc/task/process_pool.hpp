@@ -1,7 +1,6 @@
 /// Workers in processes of their own, and futures for what they do.
 #pragma once
 
-#include <polyproc/channel/process_identity.hpp>
 #include <polyproc/task/executor.hpp>
 #include <polyproc/task/pool_core.hpp>
 
@@ -59,8 +58,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
   /// Throws start_error, std::system_error or std::bad_alloc when the workers cannot be started; none is left then.
   explicit basic_process_pool(options_type options)
       : core_(std::make_shared<detail::pool_core<Backend>>(std::move(options))),
-        owner_(Backend::current_pid()),
-        identity_(detail::process_identity<Backend>()) {
+        owner_(Backend::current_pid()) {
     core_->start();
   }
   basic_process_pool(basic_process_pool const&) = delete;
@@ -79,13 +77,13 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
   }
 
   /// How many workers it keeps.
-  [[nodiscard]] std::size_t size() const { return core_->size(); }
+  [[nodiscard]] std::size_t size() const { return own().size(); }
   /// Another number of workers, at least 1 and at most 256 or, if that is more, the number that it was made with
   /// (std::invalid_argument). Those that are too many end when they have done what they are doing.
-  void resize(std::size_t workers) { core_->resize(workers); }
+  void resize(std::size_t workers) { own().resize(workers); }
   /// The numbers of the worker processes, as of now.
-  [[nodiscard]] std::vector<long> worker_pids() const { return core_->worker_pids(); }
-  [[nodiscard]] pool_stats stats() const { return core_->stats(); }
+  [[nodiscard]] std::vector<long> worker_pids() const { return own().worker_pids(); }
+  [[nodiscard]] pool_stats stats() const { return own().stats(); }
 
   /// Writes what was recorded so far, for https://ui.perfetto.dev. Throws std::logic_error if .trace was not set,
   /// std::system_error.
@@ -97,10 +95,11 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
 
   /// Ends the worker with that number as if the system had done it: its task, if it runs one, fails with worker_lost. False
   /// when no worker of this pool has that number (any more).
-  bool kill_worker(long pid) { return core_->kill_worker(pid); }
+  bool kill_worker(long pid) { return own().kill_worker(pid); }
 
-  /// Runs target(args...) in a worker, and gives the future of its result; returns at once, unless options.max_waiting is reached: then it waits for room. Throws
-  /// std::logic_error when the pool is closed, and what encoding the arguments throws; nothing was submitted then.
+  /// Runs target(args...) in a worker, and gives the future of its result; returns at once, unless options.max_waiting is
+  /// reached: then it waits for room. Throws std::logic_error when the pool is closed, and what encoding the arguments throws;
+  /// nothing was submitted then.
   template <class F, class... Args>
     requires(!detail::is_task_options<F>)
   [[nodiscard]] auto submit(F&& target, Args&&... args) {
@@ -131,6 +130,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
   }
 
   /// For pool_face.
+  static constexpr bool runs_here = false;
   template <class Out, class Way, class F, class In>
   auto submit_chunk(task_options const& options, F const& target, std::vector<In>&& items) {
     using kept = std::decay_t<F>;
@@ -139,7 +139,9 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
   }
 
   /// No more tasks are accepted; those submitted are still done.
-  void close() noexcept { core_->close(); }
+  void close() noexcept {
+    if (core_->is_here()) core_->close();
+  }
 
   /// Waits until everything submitted is done and the workers have ended. Throws std::logic_error before close() or
   /// terminate(): it would wait for ever.
@@ -156,7 +158,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
 
   /// Ends the workers now; every future that is not ready gets task_cancelled.
   void terminate() {
-    core_->close_for_good();
+    own().close_for_good();
     core_->cancel_waiting();
     core_->stop_running(std::chrono::milliseconds{0});
     core_->await_all(never);
@@ -165,7 +167,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
 
   /// close, and join; with cancel_pending what has not begun is given up (task_cancelled) instead of done.
   void shutdown(bool cancel_pending = false) {
-    core_->close();
+    own().close();
     if (cancel_pending) core_->cancel_waiting();
     core_->await_all(never);
     core_->finish();
@@ -173,7 +175,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
 
  private:
   bool joined_by(time_point deadline) {
-    if (!core_->closed())
+    if (!own().closed())
       throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to "
                              "finish what was submitted) or terminate() first");
     if (!core_->await_all(deadline)) return false;
@@ -187,10 +189,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
     using result = std::decay_t<call_result_t<F, Args...>>;
     using kept = std::decay_t<F>;
     using parameters = call_parameters_t<F, Args...>;
-    // A copy that a fork has made, in a task above all: it would wait for ever.
-    if (identity_ != detail::process_identity<Backend>())
-      throw std::logic_error("polyproc: this pool belongs to the process that made it; a task or another child that needs a pool "
-                             "makes one of its own");
+    core_->check_here();  // a copy that a fork has made, in a task above all, would wait for ever
     typename detail::pool_core<Backend>::room_for_one room;
     if (!core_->reserve(room, room_by)) return std::nullopt;
     auto task = std::make_shared<detail::typed_task<result, Backend>>(core_);
@@ -220,9 +219,14 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
     return basic_future<result, Backend>(std::move(task));
   }
 
+  /// Throws std::logic_error in a copy that a fork has made.
+  [[nodiscard]] detail::pool_core<Backend>& own() const {
+    core_->check_here();
+    return *core_;
+  }
+
   std::shared_ptr<detail::pool_core<Backend>> core_;
   long owner_;
-  std::uint64_t identity_;  // of that process, asked with each submission
 };
 
 using process_pool = basic_process_pool<>;

@@ -94,15 +94,22 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
         return true;
       }
     }
-    return this->park(deadline);
+    return this->ready() || !belongs_here() || this->park(deadline);
+  }
+  bool belongs_here() noexcept override {
+    if (home_->is_here()) return true;
+    this->give_up_copy("polyproc: this future is a copy that a fork has made; its task belongs to the process that submitted it, "
+                       "and runs there");
+    return false;
   }
 
   bool cancel() override {
+    if (!belongs_here()) return false;
     for (;;) {
       switch (phase_.load(std::memory_order_acquire)) {
         case waiting:
           if (!claim(busy)) break;
-          never_begins(std::make_exception_ptr(task_cancelled("polyproc: the task was cancelled before it had begun")));
+          never_begins(std::make_exception_ptr(task_cancelled("polyproc: the task" + label() + " was cancelled before it had begun")));
           return true;
         case running:
           if (ask(stopping)) return true;
@@ -122,7 +129,7 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
       switch (phase_.load(std::memory_order_acquire)) {
         case waiting:
           if (!claim(busy)) break;
-          never_begins(too_late());
+          never_begins(too_late(false));
           return;
         case running:
           if (ask(late)) return;
@@ -149,7 +156,9 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
     home_->leave_room();
     home_->count_given_up();
     call_.reset();
-    this->fail(std::make_exception_ptr(task_cancelled()));
+    this->fail(std::make_exception_ptr(task_cancelled("polyproc: the task" + label() +
+                                                      " was cancelled: its pool was terminated, shut down or destroyed before it "
+                                                      "had begun; close() and join() have all done first")));
     let_go();
   }
   [[nodiscard]] bool is_husk() const noexcept override { return phase_.load(std::memory_order_relaxed) != waiting; }
@@ -182,9 +191,20 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
     while (phase_.load(std::memory_order_acquire) == busy) Backend::yield();
     let_go();
   }
-  static std::exception_ptr too_late() noexcept {
-    return std::make_exception_ptr(time_limit_exceeded(
-        "polyproc: the task ran for longer than its time limit, or had not ended at its deadline; it does not run any more"));
+  [[nodiscard]] std::string label() const {
+    return details_ && !details_->name.empty() ? " (" + details_->name + ")" : std::string();
+  }
+  [[nodiscard]] std::exception_ptr too_late(bool has_begun) const noexcept {
+    try {
+      auto const which = "polyproc: the task" + label();
+      if (!has_begun) return std::make_exception_ptr(time_limit_exceeded(which + " had not begun at its deadline, and never does"));
+      return std::make_exception_ptr(time_limit_exceeded(
+          which + (details_ && details_->time_limit && details_->deadline == never
+                       ? " ran for longer than its time limit; it was asked to stop, and has ended"
+                       : " ran beyond its deadline or its time limit; it was asked to stop, and has ended")));
+    } catch (...) {
+      return std::current_exception();
+    }
   }
 
   /// Claimed; `keep` keeps it, in the stop token of the thread, until another task has one there.
@@ -195,7 +215,7 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
       phase_.store(over, std::memory_order_release);
       call_.reset();
       member::count(by.cancelled);
-      this->fail(too_late());
+      this->fail(too_late(false));
       return;
     }
     auto& token = current_stop_token<Backend>();
@@ -223,9 +243,10 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
                  how == stopping ? "cancelled" : how == late ? "time limit" : problem ? "exception" : "value");
     member::count(how != running ? by.cancelled : problem ? by.failed : by.done);
     if (how == stopping)
-      this->fail(std::make_exception_ptr(task_cancelled("polyproc: the task was asked to stop while it ran, and has ended")));
+      this->fail(std::make_exception_ptr(
+          task_cancelled("polyproc: the task" + label() + " was asked to stop while it ran, and has ended")));
     else if (how == late)
-      this->fail(too_late());
+      this->fail(too_late(true));
     else if (problem)
       this->fail(std::move(problem));
     else
@@ -312,7 +333,8 @@ struct thread_pool_options {
   /// pool's own tasks may exceed it by submit and post: they would wait for themselves.
   std::size_t max_waiting = 0;
   /// What each thread runs before its first task, several at once; spare threads too: {function, arguments...}. What it returns,
-  /// if anything, is the thread's state: this_worker::state<T>(). What it lets out is thrown by the constructor.
+  /// if anything, is the thread's state: this_worker::state<T>(). What it lets out is thrown by the constructor;
+  /// in a thread that comes later it goes to stderr.
   thread_initializer initializer = {};
   /// The numbers of the processors that the threads may use; empty: all. std::errc::not_supported where the system has no
   /// such thing.
@@ -414,6 +436,7 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
     requires(!detail::is_task_options<F>)
   void post(F&& target, Args&&... args) {
     using call = detail::bound_call_t<F, Args...>;
+    check_here();
     if (!crew_->take_room(never)) refuse();
     try {
       auto task =
@@ -439,7 +462,9 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   }
 
   /// No more tasks are accepted; those submitted are still done.
-  void close() noexcept { crew_->close(); }
+  void close() noexcept {
+    if (crew_->is_here()) crew_->close();
+  }
   /// Waits until everything submitted is done and the threads have ended. Throws std::logic_error before close() or
   /// terminate(): it would wait for ever; and in one of the pool's own tasks, for the same reason.
   void join() {
@@ -458,6 +483,7 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   /// Closes, gives up what has not begun, asks what runs to stop, and waits for that, except in one of the pool's own tasks.
   /// Every future that was not ready gets task_cancelled.
   void terminate() {
+    check_here();
     close();
     crew_->give_up_waiting();
     crew_->ask_running();
@@ -467,6 +493,7 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   /// Closes, and waits until everything has ended, what has not begun too unless it is to be given up. In one of the pool's
   /// own tasks it does not wait.
   void shutdown(bool cancel_pending = false) {
+    check_here();
     close();
     if (cancel_pending) crew_->give_up_waiting();
     if (crew_->here() == nullptr) finish();
@@ -474,13 +501,18 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   /// Closes, and lets go of the threads: they do what was submitted, and end, and neither the destructor nor the program's
   /// end waits for them. What they use must be there for that long.
   void detach() {
+    check_here();
     close();
     if (!detached_.exchange(true)) crew_->let_threads_go();
   }
 
   /// From now on that many tasks at once (0: as many as this process may use processors). Those that are too many end when
-  /// they are done with what they do. Throws as the constructor.
-  void resize(std::size_t workers) { crew_->resize(count_of(workers)); }
+  /// they are done with what they do. Throws std::system_error when there can be no more threads; what an initializer lets out in
+  /// one of the new ones goes to stderr, and that thread does not come.
+  void resize(std::size_t workers) {
+    check_here();
+    crew_->resize(count_of(workers));
+  }
 
   /// Writes what was recorded so far, for https://ui.perfetto.dev. Throws std::logic_error if .trace was not set,
   /// std::system_error.
@@ -491,6 +523,7 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   }
 
   /// The pool's own.
+  static constexpr bool runs_here = true;
   template <class Out, class Way, class F, class In>
   auto submit_chunk(task_options const& options, F const& target, std::vector<In>&& items) {
     return submit(options, [target, some = std::move(items)]() mutable {
@@ -501,7 +534,13 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
  private:
   friend face;
 
+  void check_here() const {
+    if (!crew_->is_here())
+      throw std::logic_error("polyproc: this pool's threads are in the process that made it, and this is a copy that a fork has "
+                             "made; a child that needs a pool makes one of its own");
+  }
   void check_join() const {
+    check_here();
     if (!crew_->is_closed())
       throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to finish "
                              "what was submitted) or terminate() first");
@@ -534,6 +573,7 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   auto enqueue(time_point until, task_options const* options, F&& target, Args&&... args) {
     using result = std::decay_t<result_of<F, Args...>>;
     using task_type = detail::crew_task<result, detail::bound_call_t<F, Args...>, Backend>;
+    check_here();
     std::optional<basic_future<result, Backend>> promised;
     if (!crew_->take_room(until)) {
       if (crew_->is_closed()) refuse();
