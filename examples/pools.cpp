@@ -49,7 +49,8 @@ int until_stopped(flag begun) {
 }
 void endless(flag begun) {
   *begun = true;
-  for (;;) continue;
+  bool volatile for_ever = true;
+  while (for_ever) continue;
 }
 void crash() { std::abort(); }
 

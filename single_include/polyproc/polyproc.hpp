@@ -3965,6 +3965,7 @@ inline constexpr dword error_operation_aborted = 995;
 inline constexpr dword error_io_incomplete = 996;
 inline constexpr dword error_io_pending = 997;
 inline constexpr dword error_not_found = 1168;
+inline constexpr dword error_internal_error = 1359;
 inline constexpr dword error_no_resources = 1450;     // ERROR_NO_SYSTEM_RESOURCES
 inline constexpr dword error_commitment_limit = 1455;
 
@@ -6054,11 +6055,17 @@ struct children : segments, identities, process_table {
         throw_last("UpdateProcThreadAttribute for the handles of a child");
       if (in_jobs && !attributes.set(attribute_job_list, {jobs.data(), job_count})) return false;
       start.attributes = attributes.get();
-      std::wstring line = command;  // CreateProcessW may write to it
-      return CreateProcessW(program.c_str(), line.data(), nullptr, nullptr, 1, flags | more,
-                            how.environment != nullptr ? block.data() : nullptr, nullptr,
-                            reinterpret_cast<_STARTUPINFOW*>(&start),
-                            reinterpret_cast<_PROCESS_INFORMATION*>(&made)) != 0;
+      // Wine says "internal error" when the new process has ended before it was set up, which happens now and then on a busy
+      // machine. Nothing of the program has run then.
+      for (int tries = 3;; --tries) {
+        std::wstring line = command;  // CreateProcessW may write to it
+        if (CreateProcessW(program.c_str(), line.data(), nullptr, nullptr, 1, flags | more,
+                           how.environment != nullptr ? block.data() : nullptr, nullptr,
+                           reinterpret_cast<_STARTUPINFOW*>(&start),
+                           reinterpret_cast<_PROCESS_INFORMATION*>(&made)) != 0)
+          return true;
+        if (GetLastError() != error_internal_error || tries == 1) return false;
+      }
     };
     bool const joined = job_count > 0 && attempt(true, 0);
     bool const late = job_count > 0 && !joined;  // before Windows 10 jobs cannot be named at the start
@@ -21248,6 +21255,44 @@ using pipe_end = basic_pipe_end<To, From>;
 
 /// Waiting for the first of several things.
 
+// ---- polyproc/sync/blocking.hpp
+
+/// Telling somebody that a thread waits and does no work meanwhile.
+
+namespace polyproc::inline v0_1::detail {
+
+/// What has to know that one of its threads waits: a pool of threads, for its own threads, and those who run callbacks.
+class blocking_observer {
+ public:
+  virtual void begin_blocking() noexcept = 0;
+  virtual void end_blocking() noexcept = 0;
+
+  static blocking_observer*& of_this_thread() noexcept {
+    static thread_local blocking_observer* mine = nullptr;
+    return mine;
+  }
+
+ protected:
+  ~blocking_observer() = default;
+};
+
+class blocking_scope {
+ public:
+  blocking_scope() noexcept : told_(blocking_observer::of_this_thread()) {
+    if (told_ != nullptr) told_->begin_blocking();
+  }
+  blocking_scope(blocking_scope const&) = delete;
+  blocking_scope& operator=(blocking_scope const&) = delete;
+  ~blocking_scope() {
+    if (told_ != nullptr) told_->end_blocking();
+  }
+
+ private:
+  blocking_observer* told_;
+};
+
+}  // namespace polyproc::inline v0_1::detail
+
 #include <ranges>
 
 namespace polyproc::inline v0_1 {
@@ -21344,6 +21389,7 @@ std::optional<std::size_t> wait_for_first(time_point deadline, Each&& each) {
       return false;
     });
     if (look(false)) return first;
+    blocking_scope told;
     Backend::wait_for_some(all.words, all.handles, std::min(deadline, all.look_again));
   }
 }
@@ -23349,44 +23395,6 @@ class child_list {
   entry* last_ = nullptr;
   std::vector<std::shared_ptr<control>> untold_;  // ended, made by fork(), and wait() has not told of them
   child_list const* left_alone_ = nullptr;        // keeps in sight of a leak checker what a fork has copied
-};
-
-}  // namespace polyproc::inline v0_1::detail
-
-// ---- polyproc/sync/blocking.hpp
-
-/// Telling somebody that a thread waits and does no work meanwhile.
-
-namespace polyproc::inline v0_1::detail {
-
-/// What has to know that one of its threads waits: a pool of threads, for its own threads, and those who run callbacks.
-class blocking_observer {
- public:
-  virtual void begin_blocking() noexcept = 0;
-  virtual void end_blocking() noexcept = 0;
-
-  static blocking_observer*& of_this_thread() noexcept {
-    static thread_local blocking_observer* mine = nullptr;
-    return mine;
-  }
-
- protected:
-  ~blocking_observer() = default;
-};
-
-class blocking_scope {
- public:
-  blocking_scope() noexcept : told_(blocking_observer::of_this_thread()) {
-    if (told_ != nullptr) told_->begin_blocking();
-  }
-  blocking_scope(blocking_scope const&) = delete;
-  blocking_scope& operator=(blocking_scope const&) = delete;
-  ~blocking_scope() {
-    if (told_ != nullptr) told_->end_blocking();
-  }
-
- private:
-  blocking_observer* told_;
 };
 
 }  // namespace polyproc::inline v0_1::detail
@@ -27158,6 +27166,8 @@ class outcome_base {
   virtual void glance() noexcept {}
   /// False at the deadline. Who completes it may let the one who waits do some of the work.
   virtual bool wait(time_point deadline) noexcept { return park(deadline); }
+  /// False, and it has an outcome now, in a copy that a fork has made of what another process is to complete.
+  virtual bool belongs_here() noexcept { return true; }
   /// Whether it was not too late: its outcome will be task_cancelled.
   virtual bool cancel() { return false; }
 
@@ -27182,6 +27192,7 @@ class outcome_base {
   };
   /// False when it is done already: the caller has the call still, to be run by himself.
   bool add(std::unique_ptr<pending_call>& what) noexcept {
+    (void)belongs_here();
     auto* head = calls_.load(std::memory_order_acquire);
     do {
       if (head == closed()) return false;
@@ -27220,6 +27231,18 @@ class outcome_base {
     if (state_.exchange(done, std::memory_order_acq_rel) == parked) Backend::wake_all(state_);
     auto* last_first = calls_.exchange(closed(), std::memory_order_acq_rel);
     if (last_first != nullptr) run_calls(last_first);
+  }
+  /// In a copy that a fork has made: whoever waits here for the outcome must not wait for ever. The calls are those of the
+  /// process that was copied; they are left as they are.
+  void give_up_copy(char const* what) noexcept {
+    if (ready()) return;
+    try {
+      problem_ = std::make_exception_ptr(std::logic_error(what));
+    } catch (...) {
+      problem_ = std::current_exception();
+    }
+    calls_.store(closed());
+    state_.store(done);
   }
   [[nodiscard]] bool looked_at() const noexcept { return looked_at_.load(std::memory_order_relaxed); }
 
@@ -27928,7 +27951,7 @@ class answered_outcome final : public outcome<T, Backend> {
     if (!fate_.compare_exchange_strong(seen, cancelled)) return seen == cancelled;
     try {
       process_.kill_tree();
-    } catch (std::system_error const&) {  // something that it has started may not be ended by this user
+    } catch (...) {  // something that it has started may not be ended by this user, or there is no memory to look for it
       process_.kill();
     }
     return true;
@@ -27977,8 +28000,9 @@ class answered_outcome final : public outcome<T, Backend> {
 /// task_cancelled when it is gone.
 ///
 /// The process is a daemon, because nobody could take the answer when this process has ended; it may start processes of its
-/// own. It lives on when the future is dropped, and is waited for by nobody. Of the options all but .daemon count. Throws
-/// what process::start throws.
+/// own. It is in a process group (Windows: job) of its own: what it has started ends with it, when this process sees it end.
+/// It lives on when the future is dropped, and is waited for by nobody. Of the options all but .daemon and .group count.
+/// Throws what process::start throws.
 template <class F, class... Args>
 [[nodiscard]] auto async(process_options options, F&& target, Args&&... args) {
   using result = std::decay_t<call_result_t<F, Args...>>;
@@ -27987,6 +28011,7 @@ template <class F, class... Args>
     static constinit std::atomic<unsigned> started{0};
     options.name = "async-" + std::to_string(started.fetch_add(1, std::memory_order_relaxed) + 1);
   }
+  options.group = true;
   std::decay_t<F> const kept(std::forward<F>(target));
   auto const made = std::make_shared<outcome>(
       std::move(options), kept, detail::convert_arguments<call_parameters_t<F, Args...>>(std::forward<Args>(args)...));
@@ -27994,11 +28019,10 @@ template <class F, class... Args>
   return basic_future<result, native_backend>(made);
 }
 
-/// In a process group (Windows: job) of its own: nothing that it has started outlives it.
 template <class F, class... Args>
   requires(!std::is_same_v<std::decay_t<F>, process_options>)
 [[nodiscard]] auto async(F&& target, Args&&... args) {
-  return async(process_options{.group = true}, std::forward<F>(target), std::forward<Args>(args)...);
+  return async(process_options{}, std::forward<F>(target), std::forward<Args>(args)...);
 }
 
 }  // namespace polyproc::inline v0_1
@@ -28472,7 +28496,6 @@ wait_result wait_futures(R& futures, return_when until, time_point deadline) {
     });
     if (enough || open.empty()) break;
     if (deadline != never && back::now() >= deadline) break;
-    blocking_scope told;
     auto const first = wait_for_first<back>(deadline, [&](auto&& visit) {
       for (auto const* one : open)
         if (visit(*one)) return;
@@ -28959,8 +28982,16 @@ class imap_state {
     if constexpr (!Ordered) {
       auto const number = first_ + pending_.size() - 1;
       auto const order = order_;
-      future_access::when_complete(future_access::outcome_of<part, Backend>(pending_.back().result),
-                                   [order, number] { order->add(number); });
+      try {
+        future_access::when_complete(future_access::outcome_of<part, Backend>(pending_.back().result),
+                                     [order, number] { order->add(number); });
+      } catch (...) {  // nobody would say that it is there
+        in_flight_ -= items;
+        auto const lost = std::move(pending_.back().result);
+        pending_.pop_back();
+        (void)lost.cancel();
+        throw;
+      }
     }
   }
   void take_part() {
@@ -29105,13 +29136,14 @@ class pool_face {
     return map_by<out, as_parts>(Derived::keep_target(std::forward<F>(target)), std::forward<Range>(items), options);
   }
 
-  /// target(item) for each item, results are dropped; waits. Takes the items a bounded number at a time, so that any input is
-  /// short enough. The first failure, in the order of the items, is thrown after all have ended.
+  /// target(item) for each item, results are dropped; waits. Takes the items a bounded number at a time (4096 for each worker at
+  /// most, unless options.chunk is more), so that any input is short enough. The first failure, in the order of the items, is
+  /// thrown after all have ended.
   template <class F, std::ranges::input_range Range>
   void for_each(F&& target, Range&& items, map_options const& options = {}) {
     auto chunk = options.chunk;
     if constexpr (std::ranges::sized_range<Range>) {
-      if (chunk == 0) chunk = chunk_for(static_cast<std::size_t>(std::ranges::size(items)));
+      if (chunk == 0) chunk = std::min(chunk_for(static_cast<std::size_t>(std::ranges::size(items))), most_ahead);
     }
     auto const all = imap_by<void, as_one, true>(Derived::keep_target(std::forward<F>(target)), std::forward<Range>(items),
                                                  {.chunk = std::max<std::size_t>(1, chunk), .task = options.task});
@@ -29124,8 +29156,9 @@ class pool_face {
   /// A range of the results of target(item), in the order of the items, each as soon as it is there (monostate where target
   /// gives nothing). Lazy: nothing begins before begin(), and at most .window items are taken from the input ahead of the
   /// results that were asked for, by the thread that asks; so the input may be infinite. Dereferencing throws what ended that
-  /// task; `++` goes on. Destroyed early it cancels what it has under way. An input that is an lvalue, and the pool, must
-  /// live longer than the range. One thread at a time.
+  /// task; `++` goes on; a chunk that fails is one position of the range, the others of its items are not in it. Destroyed early
+  /// it cancels what it has under way, and does not wait for it: what has begun may still use what the target refers to. An input
+  /// that is an lvalue, and the pool, must live longer than the range. One thread at a time.
   template <class F, std::ranges::input_range Range>
   [[nodiscard]] auto imap(F&& target, Range&& items, imap_options options = {}) {
     return as_range(imap_by<one_result<F, std::ranges::range_value_t<Range>>, as_one, true>(
@@ -29155,12 +29188,16 @@ class pool_face {
 
   Derived& derived() noexcept { return static_cast<Derived&>(*this); }
 
+  /// In a chunk of for_each: there are four for each worker.
+  static constexpr std::size_t most_ahead = 1024;
+
   [[nodiscard]] std::size_t chunk_for(std::size_t items) {
     auto const pieces = 4 * std::max<std::size_t>(1, derived().size());
     return std::max<std::size_t>(1, items / pieces + (items % pieces != 0 ? 1 : 0));
   }
 
-  /// The chunks of a map. What is left of them when something goes wrong in between is given up.
+  /// The chunks of a map. What is left of them when something goes wrong in between is given up, and where it runs in this
+  /// process waited for: it may use what its target refers to.
   template <class Part>
   struct chunks {
     std::vector<basic_future<Part, Backend>> all;
@@ -29173,6 +29210,10 @@ class pool_face {
           if (each.valid()) (void)each.cancel();
         } catch (...) {  // it runs to its end then, for nobody
         }
+      }
+      if constexpr (Derived::runs_here) {
+        for (auto& each : all)
+          if (each.valid()) each.wait();
       }
     }
   };
@@ -29406,7 +29447,7 @@ class group_state {
       }
     }
     try {
-      auto const number = dispatcher<Backend>::get().post_at(Backend::now() + self->grace, [self] { self->kill_all(); });
+      auto const number = dispatcher<Backend>::get().post_at(deadline_after<Backend>(self->grace), [self] { self->kill_all(); });
       std::scoped_lock hold{self->lock_};
       if (self->left_ != 0) self->timer_ = number;
       else dispatcher<Backend>::get().forget(number);
@@ -29602,7 +29643,7 @@ class basic_process_group {
     try {
       if (state_->left() != 0) {
         state_->end(state_);
-        auto const deadline = Backend::now() + state_->grace;
+        auto const deadline = detail::deadline_after<Backend>(state_->grace);
         for (auto& one : state_->members)
           if (!one.process.join_until(deadline)) break;
         state_->kill_all();
@@ -29822,7 +29863,9 @@ struct pool_event {
   std::size_t worker = 0;  ///< 1 to the number of workers.
   long pid = 0;            ///< Of the worker's process.
   std::string task;        ///< task_options::name; empty for workers.
-  std::string how;         ///< Of an end, in words: "value", "exception", "lost", "cancelled", "exited with code 0", ...
+  /// How it ended, in words. A task: "value", "exception", "cancelled", "time limit", "deadline", "lost", "lost, to be repeated".
+  /// A worker: "exited with code 0", "was ended by signal 9", ... Empty for what begins.
+  std::string how;
 };
 
 template <backend Backend = native_backend>
@@ -29832,7 +29875,8 @@ struct basic_process_pool_options {
   /// How long the destructor waits for running tasks, which it asks to stop, before it ends their workers.
   std::chrono::milliseconds grace = std::chrono::seconds{1};
   start_method start = start_method::automatic;
-  /// What each worker runs before its first task: {function, arguments...}.
+  /// What each worker runs before its first task: {function, arguments...}. What it lets out ends that worker, and, if no other
+  /// one is left, becomes the outcome of what waits.
   basic_pool_initializer<Backend> initializer = {};
   /// Tasks that have not begun, at most; submit waits for room. 0: any number.
   std::size_t max_waiting = 0;
@@ -29843,8 +29887,8 @@ struct basic_process_pool_options {
   std::size_t memory_growth = 0;
   /// A worker that has had nothing to do for so long ends, until there is work again. 0: never.
   std::chrono::milliseconds idle_time{0};
-  /// So many workers in a row that die before they serve, or cannot be started at all: then what waits fails with start_error.
-  /// The next submission tries again.
+  /// So many workers in a row that die before they serve, or cannot be started at all: then, if no worker is left, what waits
+  /// fails with start_error. The next submission tries again.
   unsigned start_attempts = 10;
   /// The processors on which workers may run, as for process_options.
   std::vector<unsigned> affinity = {};
@@ -29881,7 +29925,9 @@ class pool_task {
     between,  ///< Lost with its worker, and being encoded to be repeated.
     over,     ///< Somebody is completing it, or has.
   };
-  enum class reason : std::uint8_t { none, cancelled, limit, deadline };
+  enum class reason : std::uint8_t { none, cancelled, pool_ends, limit, deadline };
+  /// Whether its outcome will be task_cancelled.
+  static constexpr bool is_cancelled(reason why) noexcept { return why == reason::cancelled || why == reason::pool_ends; }
 
   pool_task() = default;
   pool_task(pool_task const&) = delete;
@@ -29939,6 +29985,9 @@ template <class R, backend Backend>
 class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
  public:
   explicit typed_task(std::shared_ptr<pool_core<Backend>> of) noexcept : pool_(std::move(of)) {}
+  ~typed_task() override {
+    if (this->call && !pool_->is_here()) this->call->sent();  // what it holds is the other process's to give back
+  }
 
   void succeed(reader& value, std::uint32_t slot) override {
     if constexpr (std::is_void_v<R>) {
@@ -29957,12 +30006,22 @@ class typed_task final : public outcome<R, Backend>, public pool_task<Backend> {
   }
   [[nodiscard]] outcome_base<Backend>& result() noexcept override { return *this; }
 
-  void must_complete() noexcept override { pool_->ask_for(*this); }
-  void glance() noexcept override { pool_->glance(*this); }
-  bool wait(time_point deadline) noexcept override {
-    return this->ready() || pool_->help(*this, deadline) || this->park(deadline);
+  void must_complete() noexcept override {
+    if (belongs_here()) pool_->ask_for(*this);
   }
-  bool cancel() override { return pool_->cancel(*this); }
+  void glance() noexcept override {
+    if (belongs_here()) pool_->glance(*this);
+  }
+  bool wait(time_point deadline) noexcept override {
+    return this->ready() || !belongs_here() || pool_->help(*this, deadline) || this->park(deadline);
+  }
+  bool cancel() override { return belongs_here() && pool_->cancel(*this); }
+  bool belongs_here() noexcept override {
+    if (pool_->is_here()) return true;
+    this->give_up_copy("polyproc: this future is a copy that a fork has made; its task belongs to the process that submitted it, "
+                       "which alone can wait for it or cancel it");
+    return false;
+  }
 
  private:
   std::shared_ptr<pool_core<Backend>> pool_;
@@ -30847,6 +30906,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     workers_.resize(board_.top().places);
     by_slot_.resize(board_t::slots);
     free_.reserve(board_t::slots);
+    running_.reserve(board_t::slots);
     for (std::uint32_t i = board_t::slots; i-- > 0;) free_.push_back(static_cast<std::uint16_t>(i));
     if (options_.trace || !options_.trace_file.empty()) recorder_ = std::make_unique<trace_recorder>(options_.name);
   }
@@ -30859,11 +30919,20 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         note_start(i);
       }
       (void)start_gate<Backend>::get();
+      managed_ = true;
       manager_ = std::thread([this] { manage(); });
     } catch (...) {
       for (auto& w : workers_) w.process = {};
       throw;
     }
+  }
+  /// Not in a copy that a fork has made: what it would do to the board it would do to the pool of the other process.
+  [[nodiscard]] bool is_here() const { return identity_ == process_identity<Backend>(); }
+  /// Throws std::logic_error in a copy.
+  void check_here() const {
+    if (!is_here())
+      throw std::logic_error("polyproc: this pool belongs to the process that made it; a task or another child that needs a pool "
+                             "makes one of its own");
   }
   /// A copy that a fork left in a child: the workers are not its own, and the threads do not exist here.
   void abandon() noexcept {
@@ -30906,36 +30975,43 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       std::scoped_lock hold{lock_};
       check_open();
       if (std::exchange(place.of_, nullptr) != nullptr) --reserved_;
-      ++stats_.submitted;
-      ++pending_;
       auto& t = *what;
       if (t.more && t.more->options.deadline != never) {
         t.more->deadline = deadlines_.emplace(t.more->options.deadline, what);
         t.more->in_deadlines = true;
         if (t.more->deadline == deadlines_.begin()) board_.ring_bell();
       }
-      bool const simple = backlog_size_ == 0 && !mixed_ && (t.priority == common_priority_ || given_none());
-      if (simple && !free_.empty() && ring_room()) {
+      bool const simple = backlog_size_ == 0 && !mixed_ && (t.priority == common_priority_ || given_none()) && !free_.empty() &&
+                          ring_room();
+      if (simple) {
         common_priority_ = t.priority;
         if (give(what, out)) {
           spare = std::move(spare_);
         } else {
-          enter(std::move(what), spare);
+          enter_or_undo(std::move(what), spare);
           board_.ring_bell();  // the pool's thread tries again
         }
+        count_submitted();
         publish();
       } else {
-        enter(std::move(what), spare);
-        // Where the workers are is not looked at each time: it costs them and us. What they finish with the list there they tell.
-        if (free_.empty() && ++submitted_into_backlog_ % 8 == 0 && (submitted_into_backlog_ % 32 == 0 || given_none())) harvest(out);
-        hand_out(out);
+        enter_or_undo(std::move(what), spare);
+        count_submitted();
       }
+      try {
+        // Where the workers are is not looked at each time: it costs them and us. What they finish with the list there they tell.
+        if (!simple && free_.empty() && ++submitted_into_backlog_ % 8 == 0 &&
+            (submitted_into_backlog_ % 32 == 0 || given_none()))
+          harvest(out);
+        if (!simple) hand_out(out);
+        set_marks(out);
+      } catch (std::bad_alloc const&) {  // it was submitted all the same, and the pool's thread goes on with it
+        board_.ring_bell();
+      }
+      resting_ = false;
       if (absent_ > 0) {
-        resting_ = false;
         start_now_ = true;
         board_.ring_bell();
       }
-      set_marks(out);
     }
     settle(out);
   }
@@ -30995,7 +31071,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         case task::place::over: return false;
         case task::place::between:
           if (t.why == task::reason::none) t.why = task::reason::cancelled;
-          return t.why == task::reason::cancelled;
+          return task::is_cancelled(t.why);
         case task::place::waiting:
           out.stop(leave_backlog(t), task::reason::cancelled);
           break;
@@ -31007,7 +31083,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
             break;
           }
           auto const then = ring_t::state_of(board_.at(slot).control.load());
-          if (then == state::done || t.why != task::reason::none) return t.why == task::reason::cancelled;
+          if (then == state::done || t.why != task::reason::none) return task::is_cancelled(t.why);
           ask_to_stop(t, slot, task::reason::cancelled);
           board_.ring_bell();
           return true;
@@ -31057,8 +31133,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       if (auto const& t = by_slot_[slot]) {
         // Here the pool's grace counts, not the task's own, unless that is running already.
         bool const asked = t->why != task::reason::none;
-        if (!asked) ask_to_stop(*t, slot, task::reason::cancelled);
-        auto const by = Backend::now() + grace;
+        if (!asked) ask_to_stop(*t, slot, task::reason::pool_ends);
+        auto const by = deadline_after<Backend>(grace);
         auto& end_by = t->rare().end_by;
         end_by = asked ? std::min(end_by, by) : by;
       }
@@ -31133,6 +31209,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
                                   std::to_string(asked) + " were asked for; a pool that is made with more can have more");
     std::scoped_lock hold{lock_};
     target_ = static_cast<std::uint32_t>(asked);
+    resting_ = false;
     for (std::uint32_t i = target_; i < most; ++i)
       if (workers_[i].process.pid()) board_.worker(i).leave.store(1);
     for (std::uint32_t i = 0; i < target_; ++i) workers_[i].rests = false;
@@ -31233,6 +31310,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   };
 
   static constexpr std::chrono::milliseconds look_after_workers_every{10};
+  static constexpr std::chrono::milliseconds longest_start_pause{100};
   static constexpr std::uint64_t most_prepared = 16;
   static constexpr std::size_t most_aside = 256;
   static constexpr std::uint64_t looked_ahead = 4;
@@ -31245,9 +31323,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   }
   /// More than there are at first, for resize.
   static std::uint32_t places_for(std::size_t asked) { return std::max(256U, count_of(asked)); }
+  /// 0 remains 0; what would be centuries is none.
+  static std::uint64_t nanoseconds_of(std::chrono::milliseconds time) noexcept {
+    constexpr auto most = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::nanoseconds::max() / 4);
+    return time > most || time.count() <= 0 ? 0 : static_cast<std::uint64_t>(std::chrono::nanoseconds(time).count());
+  }
   static typename board_t::rules rules_of(options_t const& o) {
     return {static_cast<std::uint32_t>(std::min<std::size_t>(o.tasks_per_worker, ~std::uint32_t{0})), o.memory_growth,
-            static_cast<std::uint64_t>(std::chrono::nanoseconds(o.idle_time).count()), o.trace || !o.trace_file.empty()};
+            nanoseconds_of(o.idle_time), o.trace || !o.trace_file.empty()};
   }
 
   // --- Slots and the list. All with the lock held.
@@ -31278,6 +31361,20 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
            board_.top().tasks.head.load(std::memory_order_relaxed) >= scanned_hint_.load(std::memory_order_relaxed) + 64;
   }
 
+  void count_submitted() noexcept {
+    ++stats_.submitted;
+    ++pending_;
+  }
+  /// Throws std::bad_alloc; then it was not submitted. (Who submits has the task still.)
+  void enter_or_undo(task_ptr what, std::unique_ptr<writer>& spare) {
+    auto& t = *what;
+    try {
+      enter(std::move(what), spare);
+    } catch (...) {
+      if (t.more && std::exchange(t.more->in_deadlines, false)) deadlines_.erase(t.more->deadline);
+      throw;
+    }
+  }
   void enter(task_ptr what, std::unique_ptr<writer>& spare) {
     auto& t = *what;
     auto const size = t.block() == 0 ? t.call->view().size() : 0;
@@ -31405,6 +31502,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   /// to be stopped holds the books of shared memory.
   bool give(task_ptr& what, work& out) {
     auto& t = *what;
+    if (t.more && t.more->options.deadline != never && Backend::now() >= t.more->options.deadline) {
+      t.at = task::place::over;
+      out.stop(std::move(what), task::reason::deadline);
+      return true;
+    }
     auto const number = free_.back();
     auto& slot = board_.at(number);
     try {
@@ -31432,12 +31534,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     ++unbegun_;
     t.at = task::place::slot;
     slot.result.block = 0;
-    slot.stop.store(0, std::memory_order_relaxed);
     slot.reading.store(0, std::memory_order_relaxed);
     slot.flags = t.more && t.more->options.time_limit ? board_t::ring_at_begin | board_t::note_times : 0;
     if (slot.flags != 0 || recorder_) slot.began.store(0, std::memory_order_relaxed);
     slot.wanted.store(0, std::memory_order_relaxed);
     auto const ticket = board_.tasks().tail() + prepared_++;
+    slot.stop.store(static_cast<std::uint32_t>(ticket), std::memory_order_relaxed);  // the next one's would ask this one to stop
     t.where.store(ticket << 16 | number, std::memory_order_release);
     board_.tasks().prepare(slot.control, number, ticket);
     return true;
@@ -31524,12 +31626,15 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
 
   /// Takes what has finished; `running_` are those that have begun and not finished, afterwards.
   void harvest(work& out) {
+    auto const until = head();
+    // Nothing that is taken out below may be lost for want of memory.
+    auto const at_most = running_.size() + static_cast<std::size_t>(until - scanned_);
+    if (out.done.capacity() - out.done.size() < at_most) out.done.reserve(std::max(out.done.size() + at_most, 2 * out.done.size()));
     std::erase_if(running_, [&](std::uint32_t slot) {
       auto const now = ring_t::state_of(board_.at(slot).control.load());
       if (now == state::done) take_finished(slot, out);
       return now != state::running && now != state::condemned;
     });
-    auto const until = head();
     for (; scanned_ < until; ++scanned_) {
       auto const slot = slot_at(scanned_);
       if (scanned_ + looked_ahead < until) board_.fetch_control(slot_at(scanned_ + looked_ahead));
@@ -31687,6 +31792,10 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         return std::make_exception_ptr(time_limit_exceeded(which + " was ended: it ran for longer than its time limit"));
       case task::reason::deadline:
         return std::make_exception_ptr(time_limit_exceeded(which + " was given up: it had not ended at its deadline"));
+      case task::reason::pool_ends:
+        return std::make_exception_ptr(task_cancelled(
+            which + " was cancelled: its pool was terminated, shut down or destroyed before it had ended; close() and join() "
+                    "have all done first"));
       case task::reason::cancelled:
       case task::reason::none: break;
     }
@@ -31727,8 +31836,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     tell(pool_event::kind::task_ended, ring_t::worker_of(slot.control.load(std::memory_order_relaxed)), &t,
          ending_of(t, number));
   }
+  /// Why a task was asked to stop.
+  [[nodiscard]] static char const* word_for(typename task::reason why) noexcept {
+    return why == task::reason::limit ? "time limit" : why == task::reason::deadline ? "deadline" : "cancelled";
+  }
   [[nodiscard]] char const* ending_of(task const& t, std::uint32_t number) const noexcept {
-    if (t.why != task::reason::none) return t.why == task::reason::cancelled ? "cancelled" : "time limit";
+    if (t.why != task::reason::none) return word_for(t.why);
     return board_.at(number).how == board_t::ending::value ? "value" : "exception";
   }
   /// One that was lost with its worker has no end but this one.
@@ -31806,7 +31919,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     auto const add = [&](task_ptr what) {
       if (!what) return;
       if (problem) out.give_up(std::move(what), problem);
-      else out.stop(std::move(what), task::reason::cancelled);
+      else out.stop(std::move(what), task::reason::pool_ends);
     };
     harvest(out);
     auto const ring = board_.tasks();
@@ -31824,7 +31937,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void ask_to_stop(task& t, std::uint32_t slot, typename task::reason why) {
     auto& rare = t.rare();
     t.why = why;
-    rare.end_by = Backend::now() + rare.options.grace;
+    rare.end_by = deadline_after<Backend>(rare.options.grace);
     auto& s = board_.at(slot);
     s.stop.store(static_cast<std::uint32_t>(ring_t::ticket_of(s.control.load()) + 1));
     Backend::wake_all(s.stop);
@@ -31837,12 +31950,12 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
                       .group = true, .ignore_interrupt = true, .affinity = options_.affinity};
     basic_process<Backend> made(std::move(o), &serve_pool<Backend>, board_, i, options_.initializer);
     board_.worker(i).starts.fetch_add(1, std::memory_order_relaxed);
-    made.start(typename basic_process<Backend>::as_worker{.not_wait = manager_.joinable()});
+    made.start(typename basic_process<Backend>::as_worker{.not_wait = managed_});
     return made;
   }
   void note_start(std::uint32_t i) {
     ++live_;
-    if (manager_.joinable()) ++stats_.restarted;
+    if (managed_) ++stats_.restarted;
     pids_[i].store(workers_[i].process.pid().value_or(0), std::memory_order_relaxed);
     if (!std::exchange(workers_[i].told, false) && options_.on_event)
       tell(pool_event::kind::worker_started, i, nullptr, "");
@@ -31879,9 +31992,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         note_failed_start();
         if (failed_starts_ >= options_.start_attempts)
           cannot_start(out, "polyproc: the workers of this pool die before they serve; the last one " +
-                                (status ? to_string(*status) : std::string("ended")));
+                                (status ? to_string(*status) : std::string("ended")) +
+                                "; look at what they write to stderr, at .initializer, and at what is made before main");
       } else {
         failed_starts_ = 0;  // it has served
+        resting_ = false;    // and is to be replaced
       }
       w.rests = left == 2;
       place.arrived.store(0);
@@ -31889,8 +32004,16 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       place.left.store(0);
     }
     if (!some) return;
+    // What was left to those who served, or were about to: nobody of them is there any more.
+    if (resting_ && pending_ > out.done.size() + out.fail.size() && !somebody_lives()) resting_ = false;
     count_absent();
     wake_all_idle();
+  }
+  [[nodiscard]] bool somebody_lives() const {
+    return std::any_of(workers_.begin(), workers_.end(), [&](worker_entry const& w) {
+      auto const place = static_cast<std::uint32_t>(&w - workers_.data());
+      return w.process.pid() && board_.worker(place).arrived.load() != 2 && w.process.is_alive();
+    });
   }
   void initializer_failed(typename board_t::place& place, std::uint32_t i, work& out) {
     std::exception_ptr problem;
@@ -31907,16 +32030,18 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   /// Not faster and faster when they all die at once.
   void note_failed_start() noexcept {
     ++failed_starts_;
-    if (failed_starts_ >= 3) start_not_before_ = Backend::now() + std::chrono::milliseconds(1) * std::min(failed_starts_, 100U);
+    if (failed_starts_ >= 3)
+      start_not_before_ = Backend::now() + std::min(std::chrono::milliseconds{failed_starts_}, longest_start_pause);
   }
   void cannot_start(work& out, std::string const& why) {
     give_up_starting(out, std::make_exception_ptr(start_error(why)));
   }
-  /// Until the next submission.
+  /// Until the next submission, or until one that serves has ended. What waits is left to those who serve, if there are any.
   void give_up_starting(work& out, std::exception_ptr const& problem) {
     failed_starts_ = 0;
     resting_ = true;
-    give_up_waiting(out, problem);
+    if (somebody_lives()) start_not_before_ = Backend::now() + longest_start_pause;
+    else give_up_waiting(out, problem);
   }
 
   void lose(std::uint32_t number, std::uint32_t worker, long pid, std::optional<exit_status> const& status, work& out) {
@@ -31932,7 +32057,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     bool const read = slot.reading.load(std::memory_order_relaxed) != 0;
     if (t.why != task::reason::none) {
       if (read && t.call) t.call->sent();  // what it had taken over is lost with it
-      tell_lost(t, worker, "cancelled");
+      tell_lost(t, worker, word_for(t.why));
       out.stop(std::move(what), t.why);
       return;
     }
@@ -31957,7 +32082,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void repeat(typename work::repeated& one, work& out) {
     auto& t = *one.what;
     if (t.why != task::reason::none) {
-      tell_lost(t, one.worker, "cancelled");
+      tell_lost(t, one.worker, word_for(t.why));
       out.stop(std::move(one.what), t.why);
     } else if (!one.encoded || closed_for_good_) {
       tell_lost(t, one.worker, "lost");
@@ -32066,8 +32191,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       if (t->why == task::reason::none && t->more && t->more->options.time_limit) {
         auto const since = std::chrono::nanoseconds(now.time_since_epoch()).count();
         auto const began = board_t::note_began(slot, static_cast<std::uint64_t>(since));
-        auto const limit = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(began))) +
-                           std::chrono::ceil<time_point::duration>(*t->more->options.time_limit);
+        auto const start = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(began)));
+        auto const limit = deadline_after<Backend>(*t->more->options.time_limit - (now - start));
         if (now >= limit) ask_to_stop(*t, number, task::reason::limit);
         else next = std::min(next, limit);
       }
@@ -32150,6 +32275,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     }
   }
 
+  std::uint64_t const identity_ = process_identity<Backend>();
   options_t options_;
   board_t board_;
   struct without_kept_blocks {
@@ -32186,6 +32312,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   unsigned failed_starts_ = 0;
   time_point start_not_before_{};
   unsigned unforced_looks_ = 0;
+  bool managed_ = false;    // the first workers are there; before the pool's thread is
   std::size_t live_ = 0;    // workers that run
   std::size_t absent_ = 0;  // workers that should be there and are not
   unsigned doomed_ = 0;     // tasks condemned, whose workers have not ended
@@ -32260,8 +32387,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
   /// Throws start_error, std::system_error or std::bad_alloc when the workers cannot be started; none is left then.
   explicit basic_process_pool(options_type options)
       : core_(std::make_shared<detail::pool_core<Backend>>(std::move(options))),
-        owner_(Backend::current_pid()),
-        identity_(detail::process_identity<Backend>()) {
+        owner_(Backend::current_pid()) {
     core_->start();
   }
   basic_process_pool(basic_process_pool const&) = delete;
@@ -32280,13 +32406,13 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
   }
 
   /// How many workers it keeps.
-  [[nodiscard]] std::size_t size() const { return core_->size(); }
+  [[nodiscard]] std::size_t size() const { return own().size(); }
   /// Another number of workers, at least 1 and at most 256 or, if that is more, the number that it was made with
   /// (std::invalid_argument). Those that are too many end when they have done what they are doing.
-  void resize(std::size_t workers) { core_->resize(workers); }
+  void resize(std::size_t workers) { own().resize(workers); }
   /// The numbers of the worker processes, as of now.
-  [[nodiscard]] std::vector<long> worker_pids() const { return core_->worker_pids(); }
-  [[nodiscard]] pool_stats stats() const { return core_->stats(); }
+  [[nodiscard]] std::vector<long> worker_pids() const { return own().worker_pids(); }
+  [[nodiscard]] pool_stats stats() const { return own().stats(); }
 
   /// Writes what was recorded so far, for https://ui.perfetto.dev. Throws std::logic_error if .trace was not set,
   /// std::system_error.
@@ -32298,10 +32424,11 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
 
   /// Ends the worker with that number as if the system had done it: its task, if it runs one, fails with worker_lost. False
   /// when no worker of this pool has that number (any more).
-  bool kill_worker(long pid) { return core_->kill_worker(pid); }
+  bool kill_worker(long pid) { return own().kill_worker(pid); }
 
-  /// Runs target(args...) in a worker, and gives the future of its result; returns at once, unless options.max_waiting is reached: then it waits for room. Throws
-  /// std::logic_error when the pool is closed, and what encoding the arguments throws; nothing was submitted then.
+  /// Runs target(args...) in a worker, and gives the future of its result; returns at once, unless options.max_waiting is
+  /// reached: then it waits for room. Throws std::logic_error when the pool is closed, and what encoding the arguments throws;
+  /// nothing was submitted then.
   template <class F, class... Args>
     requires(!detail::is_task_options<F>)
   [[nodiscard]] auto submit(F&& target, Args&&... args) {
@@ -32332,6 +32459,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
   }
 
   /// For pool_face.
+  static constexpr bool runs_here = false;
   template <class Out, class Way, class F, class In>
   auto submit_chunk(task_options const& options, F const& target, std::vector<In>&& items) {
     using kept = std::decay_t<F>;
@@ -32340,7 +32468,9 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
   }
 
   /// No more tasks are accepted; those submitted are still done.
-  void close() noexcept { core_->close(); }
+  void close() noexcept {
+    if (core_->is_here()) core_->close();
+  }
 
   /// Waits until everything submitted is done and the workers have ended. Throws std::logic_error before close() or
   /// terminate(): it would wait for ever.
@@ -32357,7 +32487,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
 
   /// Ends the workers now; every future that is not ready gets task_cancelled.
   void terminate() {
-    core_->close_for_good();
+    own().close_for_good();
     core_->cancel_waiting();
     core_->stop_running(std::chrono::milliseconds{0});
     core_->await_all(never);
@@ -32366,7 +32496,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
 
   /// close, and join; with cancel_pending what has not begun is given up (task_cancelled) instead of done.
   void shutdown(bool cancel_pending = false) {
-    core_->close();
+    own().close();
     if (cancel_pending) core_->cancel_waiting();
     core_->await_all(never);
     core_->finish();
@@ -32374,7 +32504,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
 
  private:
   bool joined_by(time_point deadline) {
-    if (!core_->closed())
+    if (!own().closed())
       throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to "
                              "finish what was submitted) or terminate() first");
     if (!core_->await_all(deadline)) return false;
@@ -32388,10 +32518,7 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
     using result = std::decay_t<call_result_t<F, Args...>>;
     using kept = std::decay_t<F>;
     using parameters = call_parameters_t<F, Args...>;
-    // A copy that a fork has made, in a task above all: it would wait for ever.
-    if (identity_ != detail::process_identity<Backend>())
-      throw std::logic_error("polyproc: this pool belongs to the process that made it; a task or another child that needs a pool "
-                             "makes one of its own");
+    core_->check_here();  // a copy that a fork has made, in a task above all, would wait for ever
     typename detail::pool_core<Backend>::room_for_one room;
     if (!core_->reserve(room, room_by)) return std::nullopt;
     auto task = std::make_shared<detail::typed_task<result, Backend>>(core_);
@@ -32421,9 +32548,14 @@ class basic_process_pool : public detail::pool_face<basic_process_pool<Backend>,
     return basic_future<result, Backend>(std::move(task));
   }
 
+  /// Throws std::logic_error in a copy that a fork has made.
+  [[nodiscard]] detail::pool_core<Backend>& own() const {
+    core_->check_here();
+    return *core_;
+  }
+
   std::shared_ptr<detail::pool_core<Backend>> core_;
   long owner_;
-  std::uint64_t identity_;  // of that process, asked with each submission
 };
 
 using process_pool = basic_process_pool<>;
@@ -32882,12 +33014,23 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   static constexpr std::size_t spares_for(std::size_t threads) noexcept { return 4 * threads + 64; }
   /// A thread that is not needed ends after that time.
   static constexpr std::chrono::seconds stand_by_time{1};
+  /// After one that could not begin no spare is tried for so long.
+  static constexpr std::chrono::milliseconds pause_after_failure{100};
 
   explicit crew(crew_settings settings)
       : settings_(std::move(settings)),
         recorder_(settings_.trace ? std::make_unique<trace_recorder>(settings_.name) : nullptr),
         pid_(Backend::current_pid()) {
     size_.store(settings_.threads);
+    // A child that one of the threads forks is no thread of the copied crew.
+    static bool const watching = [] {
+      Backend::at_fork_child([] {
+        member::of_this_thread() = nullptr;
+        blocking_observer::of_this_thread() = nullptr;
+      });
+      return true;
+    }();
+    (void)watching;
   }
   crew(crew const&) = delete;
   crew& operator=(crew const&) = delete;
@@ -32916,6 +33059,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     {
       std::scoped_lock hold{lock_};
       problem = first_problem_;
+      is_open_ = !problem;
     }
     if (problem) {
       close();
@@ -33037,6 +33181,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   }
   /// After close(): until every thread has ended. Not by one of them.
   void join_threads() noexcept {
+    blocking_scope told;
     std::scoped_lock one_at_a_time{join_lock_};
     for (;;) {
       std::thread ending;
@@ -33105,6 +33250,8 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   }
   [[nodiscard]] trace_recorder* recorder() const noexcept { return recorder_.get(); }
   [[nodiscard]] long pid() const noexcept { return pid_; }
+  /// Not in a copy that a fork has made.
+  [[nodiscard]] bool is_here() const { return identity_ == process_identity<Backend>(); }
   [[nodiscard]] crew_clock<Backend>& clock() noexcept { return clock_; }
   /// The calling thread, if it is of this crew.
   [[nodiscard]] member* here() noexcept {
@@ -33435,8 +33582,10 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     } catch (...) {
       good = false;
       std::scoped_lock hold{lock_};
-      if (!first_problem_) first_problem_ = std::current_exception();
+      if (is_open_) say_not_begun(std::current_exception());
+      else if (!first_problem_) first_problem_ = std::current_exception();
       serving_.fetch_sub(1);
+      no_thread_before_ = Backend::now() + pause_after_failure;
       leave(me);
     }
     begun_.fetch_add(1);
@@ -33461,10 +33610,20 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     Backend::wake_one(recalls_);
     return true;
   }
+  /// Of a thread that comes later than the first ones: nobody waits for it.
+  void say_not_begun(std::exception_ptr const& problem) noexcept {
+    try {
+      auto const said = describe(problem);
+      Backend::write_stderr("polyproc: a thread of the pool " + settings_.name + " could not begin: " + said.type + ": " +
+                            said.what + "; the pool goes on with those that it has, see its .initializer\n");
+    } catch (...) {  // no memory to say it with
+    }
+  }
   void bring_spare() noexcept {
     try {
       std::scoped_lock hold{lock_};
       if (serving_.load() >= size_.load() || recall()) return;
+      if (no_thread_before_ != time_point{} && Backend::now() < no_thread_before_) return;
       if (lives_ < size_.load() + spares_for(size_.load())) spawn();
     } catch (...) {  // not now: those who wait go on some time
     }
@@ -33498,6 +33657,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     }
   }
 
+  std::uint64_t const identity_ = process_identity<Backend>();
   crew_settings settings_;
   std::unique_ptr<trace_recorder> const recorder_;
   long const pid_;
@@ -33536,6 +33696,8 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   std::size_t standing_by_ = 0;
   bool let_go_ = false;
   std::exception_ptr first_problem_;
+  bool is_open_ = false;  // the first threads have all begun
+  time_point no_thread_before_{};  // after one that could not begin
   typename Backend::template atomic<std::uint32_t> recalls_{0};
   typename Backend::template atomic<std::uint32_t> begun_{0};
   crew_clock<Backend> clock_;
@@ -33634,15 +33796,22 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
         return true;
       }
     }
-    return this->park(deadline);
+    return this->ready() || !belongs_here() || this->park(deadline);
+  }
+  bool belongs_here() noexcept override {
+    if (home_->is_here()) return true;
+    this->give_up_copy("polyproc: this future is a copy that a fork has made; its task belongs to the process that submitted it, "
+                       "and runs there");
+    return false;
   }
 
   bool cancel() override {
+    if (!belongs_here()) return false;
     for (;;) {
       switch (phase_.load(std::memory_order_acquire)) {
         case waiting:
           if (!claim(busy)) break;
-          never_begins(std::make_exception_ptr(task_cancelled("polyproc: the task was cancelled before it had begun")));
+          never_begins(std::make_exception_ptr(task_cancelled("polyproc: the task" + label() + " was cancelled before it had begun")));
           return true;
         case running:
           if (ask(stopping)) return true;
@@ -33662,7 +33831,7 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
       switch (phase_.load(std::memory_order_acquire)) {
         case waiting:
           if (!claim(busy)) break;
-          never_begins(too_late());
+          never_begins(too_late(false));
           return;
         case running:
           if (ask(late)) return;
@@ -33689,7 +33858,9 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
     home_->leave_room();
     home_->count_given_up();
     call_.reset();
-    this->fail(std::make_exception_ptr(task_cancelled()));
+    this->fail(std::make_exception_ptr(task_cancelled("polyproc: the task" + label() +
+                                                      " was cancelled: its pool was terminated, shut down or destroyed before it "
+                                                      "had begun; close() and join() have all done first")));
     let_go();
   }
   [[nodiscard]] bool is_husk() const noexcept override { return phase_.load(std::memory_order_relaxed) != waiting; }
@@ -33722,9 +33893,20 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
     while (phase_.load(std::memory_order_acquire) == busy) Backend::yield();
     let_go();
   }
-  static std::exception_ptr too_late() noexcept {
-    return std::make_exception_ptr(time_limit_exceeded(
-        "polyproc: the task ran for longer than its time limit, or had not ended at its deadline; it does not run any more"));
+  [[nodiscard]] std::string label() const {
+    return details_ && !details_->name.empty() ? " (" + details_->name + ")" : std::string();
+  }
+  [[nodiscard]] std::exception_ptr too_late(bool has_begun) const noexcept {
+    try {
+      auto const which = "polyproc: the task" + label();
+      if (!has_begun) return std::make_exception_ptr(time_limit_exceeded(which + " had not begun at its deadline, and never does"));
+      return std::make_exception_ptr(time_limit_exceeded(
+          which + (details_ && details_->time_limit && details_->deadline == never
+                       ? " ran for longer than its time limit; it was asked to stop, and has ended"
+                       : " ran beyond its deadline or its time limit; it was asked to stop, and has ended")));
+    } catch (...) {
+      return std::current_exception();
+    }
   }
 
   /// Claimed; `keep` keeps it, in the stop token of the thread, until another task has one there.
@@ -33735,7 +33917,7 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
       phase_.store(over, std::memory_order_release);
       call_.reset();
       member::count(by.cancelled);
-      this->fail(too_late());
+      this->fail(too_late(false));
       return;
     }
     auto& token = current_stop_token<Backend>();
@@ -33763,9 +33945,10 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
                  how == stopping ? "cancelled" : how == late ? "time limit" : problem ? "exception" : "value");
     member::count(how != running ? by.cancelled : problem ? by.failed : by.done);
     if (how == stopping)
-      this->fail(std::make_exception_ptr(task_cancelled("polyproc: the task was asked to stop while it ran, and has ended")));
+      this->fail(std::make_exception_ptr(
+          task_cancelled("polyproc: the task" + label() + " was asked to stop while it ran, and has ended")));
     else if (how == late)
-      this->fail(too_late());
+      this->fail(too_late(true));
     else if (problem)
       this->fail(std::move(problem));
     else
@@ -33852,7 +34035,8 @@ struct thread_pool_options {
   /// pool's own tasks may exceed it by submit and post: they would wait for themselves.
   std::size_t max_waiting = 0;
   /// What each thread runs before its first task, several at once; spare threads too: {function, arguments...}. What it returns,
-  /// if anything, is the thread's state: this_worker::state<T>(). What it lets out is thrown by the constructor.
+  /// if anything, is the thread's state: this_worker::state<T>(). What it lets out is thrown by the constructor;
+  /// in a thread that comes later it goes to stderr.
   thread_initializer initializer = {};
   /// The numbers of the processors that the threads may use; empty: all. std::errc::not_supported where the system has no
   /// such thing.
@@ -33954,6 +34138,7 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
     requires(!detail::is_task_options<F>)
   void post(F&& target, Args&&... args) {
     using call = detail::bound_call_t<F, Args...>;
+    check_here();
     if (!crew_->take_room(never)) refuse();
     try {
       auto task =
@@ -33979,7 +34164,9 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   }
 
   /// No more tasks are accepted; those submitted are still done.
-  void close() noexcept { crew_->close(); }
+  void close() noexcept {
+    if (crew_->is_here()) crew_->close();
+  }
   /// Waits until everything submitted is done and the threads have ended. Throws std::logic_error before close() or
   /// terminate(): it would wait for ever; and in one of the pool's own tasks, for the same reason.
   void join() {
@@ -33998,6 +34185,7 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   /// Closes, gives up what has not begun, asks what runs to stop, and waits for that, except in one of the pool's own tasks.
   /// Every future that was not ready gets task_cancelled.
   void terminate() {
+    check_here();
     close();
     crew_->give_up_waiting();
     crew_->ask_running();
@@ -34007,6 +34195,7 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   /// Closes, and waits until everything has ended, what has not begun too unless it is to be given up. In one of the pool's
   /// own tasks it does not wait.
   void shutdown(bool cancel_pending = false) {
+    check_here();
     close();
     if (cancel_pending) crew_->give_up_waiting();
     if (crew_->here() == nullptr) finish();
@@ -34014,13 +34203,18 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   /// Closes, and lets go of the threads: they do what was submitted, and end, and neither the destructor nor the program's
   /// end waits for them. What they use must be there for that long.
   void detach() {
+    check_here();
     close();
     if (!detached_.exchange(true)) crew_->let_threads_go();
   }
 
   /// From now on that many tasks at once (0: as many as this process may use processors). Those that are too many end when
-  /// they are done with what they do. Throws as the constructor.
-  void resize(std::size_t workers) { crew_->resize(count_of(workers)); }
+  /// they are done with what they do. Throws std::system_error when there can be no more threads; what an initializer lets out in
+  /// one of the new ones goes to stderr, and that thread does not come.
+  void resize(std::size_t workers) {
+    check_here();
+    crew_->resize(count_of(workers));
+  }
 
   /// Writes what was recorded so far, for https://ui.perfetto.dev. Throws std::logic_error if .trace was not set,
   /// std::system_error.
@@ -34031,6 +34225,7 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   }
 
   /// The pool's own.
+  static constexpr bool runs_here = true;
   template <class Out, class Way, class F, class In>
   auto submit_chunk(task_options const& options, F const& target, std::vector<In>&& items) {
     return submit(options, [target, some = std::move(items)]() mutable {
@@ -34041,7 +34236,13 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
  private:
   friend face;
 
+  void check_here() const {
+    if (!crew_->is_here())
+      throw std::logic_error("polyproc: this pool's threads are in the process that made it, and this is a copy that a fork has "
+                             "made; a child that needs a pool makes one of its own");
+  }
   void check_join() const {
+    check_here();
     if (!crew_->is_closed())
       throw std::logic_error("polyproc: join of a pool that still accepts tasks would wait for ever; call close() (to finish "
                              "what was submitted) or terminate() first");
@@ -34074,6 +34275,7 @@ class basic_thread_pool : public detail::pool_face<basic_thread_pool<Backend>, B
   auto enqueue(time_point until, task_options const* options, F&& target, Args&&... args) {
     using result = std::decay_t<result_of<F, Args...>>;
     using task_type = detail::crew_task<result, detail::bound_call_t<F, Args...>, Backend>;
+    check_here();
     std::optional<basic_future<result, Backend>> promised;
     if (!crew_->take_room(until)) {
       if (crew_->is_closed()) refuse();

@@ -178,7 +178,7 @@ TEST_CASE_METHOD(tidy, "[H1] a process that ends without an answer is worker_los
   }
 }
 
-TEST_CASE_METHOD(tidy, "[H3] an answer that cannot be written or read is that error") {
+TEST_CASE_METHOD(tidy, "[H9] an answer that cannot be written or read is that error") {
   CHECK_THROWS_AS(polyproc::async(give_unwritable).get(), std::length_error);
   CHECK_THROWS_AS(polyproc::async(give_unreadable).get(), polyproc::decode_error);
 }

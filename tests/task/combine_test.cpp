@@ -68,7 +68,7 @@ TEST_CASE_METHOD(tidy, "the first failure completes when_all at once, and the ot
   CHECK_THROWS_AS(all.get(), std::domain_error);
 }
 
-TEST_CASE_METHOD(tidy, "[H14] cancelling when_all or when_any cancels all of them") {
+TEST_CASE_METHOD(tidy, "cancelling when_all or when_any cancels all of them") {
   several<int> s(3), t(2);
   auto all = polyproc::when_all(s.futures);
   CHECK(all.cancel());
@@ -239,7 +239,7 @@ TEST_CASE_METHOD(tidy, "there is no limit to how many are combined") {
   CHECK(std::accumulate(all.begin(), all.end(), 0) == static_cast<int>(many * (many - 1) / 2));
 }
 
-TEST_CASE_METHOD(tidy, "[H12] futures of processes, of a pool and of promises go together") {
+TEST_CASE_METHOD(tidy, "futures of processes, of a pool and of promises go together") {
   polyproc::process_pool pool(1);
   polyproc::shared<polyproc::event> gate;
   polyproc::promise<int> promised;

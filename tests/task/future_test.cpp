@@ -274,7 +274,7 @@ TEST_CASE_METHOD(tidy, "a long chain of continuations, and of futures in futures
   CHECK(nested.get() == 3);
 }
 
-TEST_CASE_METHOD(tidy, "[H14] cancelling what comes last cancels what it comes from") {
+TEST_CASE_METHOD(tidy, "cancelling what comes last cancels what it comes from") {
   both<int> pair;
   bool told = false;
   pair.promise.on_cancel([&] { told = true; });

@@ -174,7 +174,7 @@ TEST_CASE_METHOD(tidy, "join with a limit, then terminate: those that were ended
 }
 
 #if !defined(_WIN32)
-TEST_CASE_METHOD(tidy, "[H15] members that do not listen are ended when the grace is over, also by the destructor") {
+TEST_CASE_METHOD(tidy, "[H47] members that do not listen are ended when the grace is over, also by the destructor") {
   polyproc::shared<stage> at;
   auto const begin = std::chrono::steady_clock::now();
   polyproc::process_group g{{.grace = 50ms}, 2, deaf, at};

@@ -814,7 +814,7 @@ TEST_CASE_METHOD(tidy, "what the result of a cancelled task holds is let go") {
   CHECK(eventually([&] { return polyproc::detail::arena<polyproc::native_backend>::used_bytes() <= before; }));
 }
 
-TEST_CASE_METHOD(tidy, "a program that ends with work in a pool, destroyed or not, leaves nothing behind") {
+TEST_CASE_METHOD(tidy, "[H15] a program that ends with work in a pool, destroyed or not, leaves nothing behind") {
   for (bool const destroyed : {true, false}) {
     shared_gate g;
     refs started(20);

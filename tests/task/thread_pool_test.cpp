@@ -34,6 +34,17 @@ void until(std::atomic<int> const& value, int n) {
   while (value < n) polyproc::native_backend::yield();
 }
 
+/// A program that ends while a thread of its pool goes on for ever.
+void leave_pool_to_itself(polyproc::shared<std::atomic<bool>> begun) {
+  polyproc::thread_pool pool(1);
+  pool.post([begun] {
+    *begun = true;
+    for (;;) std::this_thread::sleep_for(1ms);
+  });
+  while (!*begun) polyproc::native_backend::yield();
+  pool.detach();
+}
+
 long fib(polyproc::thread_pool& pool, int n) {
   if (n < 2) return n;
   auto a = pool.submit([&pool, n] { return fib(pool, n - 1); });
@@ -757,6 +768,13 @@ TEST_CASE_METHOD(tidy, "futures of a pool have callbacks and continuations, also
     until(called, 20);
   }
   CHECK(called == 20);
+}
+
+TEST_CASE_METHOD(tidy, "[H15] the end of a program does not wait for the threads of a pool that was let go") {
+  polyproc::process program{polyproc::start::spawn, leave_pool_to_itself, polyproc::shared<std::atomic<bool>>()};
+  program.start();
+  CHECK(program.join_for(60s));
+  CHECK(program.exit_code() == 0);
 }
 
 TEST_CASE_METHOD(tidy, "[H12] a task may wait by wait_any for one of its own pool, also where that is all threads") {

@@ -317,7 +317,7 @@ class basic_process_group {
     try {
       if (state_->left() != 0) {
         state_->end(state_);
-        auto const deadline = deadline_after<Backend>(state_->grace);
+        auto const deadline = detail::deadline_after<Backend>(state_->grace);
         for (auto& one : state_->members)
           if (!one.process.join_until(deadline)) break;
         state_->kill_all();
