@@ -27136,7 +27136,8 @@ struct codec<detail::sent_target<F, Backend>> {
 
 /// What a future and whoever completes it share, in one process.
 ///
-/// `state` says pending, pending and somebody is parked on it, or done. Value or problem are written once, before done, by
+/// `state` says pending, pending and somebody is parked on it, or done; in a fork's copy for a moment that it is given up, by
+/// the one who is writing that down. Value or problem are written once, before done, by
 /// the one who completes it; everybody else reads them after having seen done. What is to run when it is done hangs in a
 /// list whose head, once it was taken by the one who completes it, is `closed`: whoever finds that runs his call himself.
 
@@ -27235,7 +27236,13 @@ class outcome_base {
   /// In a copy that a fork has made: whoever waits here for the outcome must not wait for ever. The calls are those of the
   /// process that was copied; they are left as they are.
   void give_up_copy(char const* what) noexcept {
-    if (ready()) return;
+    auto seen = state_.load(std::memory_order_acquire);
+    for (;;) {
+      if (seen == done) return;
+      if (seen != given_up && state_.compare_exchange_weak(seen, given_up)) break;
+      if (seen == given_up) Backend::yield();  // another thread is about to be done with that
+      seen = state_.load(std::memory_order_acquire);
+    }
     try {
       problem_ = std::make_exception_ptr(std::logic_error(what));
     } catch (...) {
@@ -27247,7 +27254,7 @@ class outcome_base {
   [[nodiscard]] bool looked_at() const noexcept { return looked_at_.load(std::memory_order_relaxed); }
 
  private:
-  enum : std::uint32_t { pending, parked, done };
+  enum : std::uint32_t { pending, parked, done, given_up };
 
   static pending_call* closed() noexcept {
     struct mark final : pending_call {
@@ -31823,7 +31830,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
 
   void tell(pool_event::kind what, std::uint32_t worker, task const* of, std::string how) noexcept {
     try {
-      pool_event e{what, worker + std::size_t{1}, pid_of(worker), of != nullptr && of->more ? of->more->options.name : "", std::move(how)};
+      auto const* const task_name = of != nullptr && of->more ? of->more->options.name.c_str() : "";
+      pool_event e{what, worker + std::size_t{1}, pid_of(worker), task_name, std::move(how)};
       callback<> call([self = this->shared_from_this(), e = std::move(e)] { self->options_.on_event(e); });
       (void)dispatcher<Backend>::get().post_unless_over(call);  // at the end of the program nobody is told: the lock is held here
     } catch (...) {  // no memory, no thread: the same
@@ -32049,7 +32057,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     if (ring_t::state_of(slot.control.load()) == state::condemned) --doomed_;
     std::erase(running_, number);
     if (recorder_ && by_slot_[number])
-      record(*by_slot_[number], number, by_slot_[number]->why == task::reason::none ? "lost" : ending_of(*by_slot_[number], number));
+      record(*by_slot_[number], number, by_slot_[number]->why == task::reason::none ? "lost" : word_for(by_slot_[number]->why));
     auto const ticket = ring_t::ticket_of(slot.control.load(std::memory_order_relaxed));
     auto what = take_out(number);
     auto& t = *what;
@@ -33811,7 +33819,8 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
       switch (phase_.load(std::memory_order_acquire)) {
         case waiting:
           if (!claim(busy)) break;
-          never_begins(std::make_exception_ptr(task_cancelled("polyproc: the task" + label() + " was cancelled before it had begun")));
+          never_begins(
+              std::make_exception_ptr(task_cancelled("polyproc: the task" + label() + " was cancelled before it had begun")));
           return true;
         case running:
           if (ask(stopping)) return true;

@@ -1,6 +1,7 @@
 /// What a future and whoever completes it share, in one process.
 ///
-/// `state` says pending, pending and somebody is parked on it, or done. Value or problem are written once, before done, by
+/// `state` says pending, pending and somebody is parked on it, or done; in a fork's copy for a moment that it is given up, by
+/// the one who is writing that down. Value or problem are written once, before done, by
 /// the one who completes it; everybody else reads them after having seen done. What is to run when it is done hangs in a
 /// list whose head, once it was taken by the one who completes it, is `closed`: whoever finds that runs his call himself.
 #pragma once
@@ -112,7 +113,13 @@ class outcome_base {
   /// In a copy that a fork has made: whoever waits here for the outcome must not wait for ever. The calls are those of the
   /// process that was copied; they are left as they are.
   void give_up_copy(char const* what) noexcept {
-    if (ready()) return;
+    auto seen = state_.load(std::memory_order_acquire);
+    for (;;) {
+      if (seen == done) return;
+      if (seen != given_up && state_.compare_exchange_weak(seen, given_up)) break;
+      if (seen == given_up) Backend::yield();  // another thread is about to be done with that
+      seen = state_.load(std::memory_order_acquire);
+    }
     try {
       problem_ = std::make_exception_ptr(std::logic_error(what));
     } catch (...) {
@@ -124,7 +131,7 @@ class outcome_base {
   [[nodiscard]] bool looked_at() const noexcept { return looked_at_.load(std::memory_order_relaxed); }
 
  private:
-  enum : std::uint32_t { pending, parked, done };
+  enum : std::uint32_t { pending, parked, done, given_up };
 
   static pending_call* closed() noexcept {
     struct mark final : pending_call {

@@ -995,7 +995,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
 
   void tell(pool_event::kind what, std::uint32_t worker, task const* of, std::string how) noexcept {
     try {
-      pool_event e{what, worker + std::size_t{1}, pid_of(worker), of != nullptr && of->more ? of->more->options.name : "", std::move(how)};
+      auto const* const task_name = of != nullptr && of->more ? of->more->options.name.c_str() : "";
+      pool_event e{what, worker + std::size_t{1}, pid_of(worker), task_name, std::move(how)};
       callback<> call([self = this->shared_from_this(), e = std::move(e)] { self->options_.on_event(e); });
       (void)dispatcher<Backend>::get().post_unless_over(call);  // at the end of the program nobody is told: the lock is held here
     } catch (...) {  // no memory, no thread: the same
@@ -1221,7 +1222,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     if (ring_t::state_of(slot.control.load()) == state::condemned) --doomed_;
     std::erase(running_, number);
     if (recorder_ && by_slot_[number])
-      record(*by_slot_[number], number, by_slot_[number]->why == task::reason::none ? "lost" : ending_of(*by_slot_[number], number));
+      record(*by_slot_[number], number, by_slot_[number]->why == task::reason::none ? "lost" : word_for(by_slot_[number]->why));
     auto const ticket = ring_t::ticket_of(slot.control.load(std::memory_order_relaxed));
     auto what = take_out(number);
     auto& t = *what;

@@ -109,7 +109,8 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
       switch (phase_.load(std::memory_order_acquire)) {
         case waiting:
           if (!claim(busy)) break;
-          never_begins(std::make_exception_ptr(task_cancelled("polyproc: the task" + label() + " was cancelled before it had begun")));
+          never_begins(
+              std::make_exception_ptr(task_cancelled("polyproc: the task" + label() + " was cancelled before it had begun")));
           return true;
         case running:
           if (ask(stopping)) return true;
