@@ -27248,7 +27248,14 @@ class outcome_base {
     } catch (...) {
       problem_ = std::current_exception();
     }
-    calls_.store(closed());
+    auto* first = calls_.exchange(closed());
+    if (first != nullptr && first != closed()) {
+      auto* last = first;
+      while (last->next != nullptr) last = last->next;
+      last->next = left_alone_.load();
+      while (!left_alone_.compare_exchange_weak(last->next, first)) {
+      }
+    }
     state_.store(done);
   }
   [[nodiscard]] bool looked_at() const noexcept { return looked_at_.load(std::memory_order_relaxed); }
@@ -27315,6 +27322,8 @@ class outcome_base {
     }
     one->run();
   }
+
+  static constinit inline std::atomic<pending_call*> left_alone_{nullptr};  // so that they can be found, and are no leaks
 
   typename Backend::template atomic<std::uint32_t> state_{pending};
   std::atomic<bool> looked_at_{false};
@@ -29883,7 +29892,7 @@ struct basic_process_pool_options {
   std::chrono::milliseconds grace = std::chrono::seconds{1};
   start_method start = start_method::automatic;
   /// What each worker runs before its first task: {function, arguments...}. What it lets out ends that worker, and, if no other
-  /// one is left, becomes the outcome of what waits.
+  /// one serves, becomes the outcome of what waits.
   basic_pool_initializer<Backend> initializer = {};
   /// Tasks that have not begun, at most; submit waits for room. 0: any number.
   std::size_t max_waiting = 0;
@@ -29894,7 +29903,7 @@ struct basic_process_pool_options {
   std::size_t memory_growth = 0;
   /// A worker that has had nothing to do for so long ends, until there is work again. 0: never.
   std::chrono::milliseconds idle_time{0};
-  /// So many workers in a row that die before they serve, or cannot be started at all: then, if no worker is left, what waits
+  /// So many workers in a row that die before they serve, or cannot be started at all: then, if no worker serves, what waits
   /// fails with start_error. The next submission tries again.
   unsigned start_attempts = 10;
   /// The processors on which workers may run, as for process_options.
@@ -31012,6 +31021,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         if (!simple) hand_out(out);
         set_marks(out);
       } catch (std::bad_alloc const&) {  // it was submitted all the same, and the pool's thread goes on with it
+        publish();
         board_.ring_bell();
       }
       resting_ = false;
@@ -31546,7 +31556,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     if (slot.flags != 0 || recorder_) slot.began.store(0, std::memory_order_relaxed);
     slot.wanted.store(0, std::memory_order_relaxed);
     auto const ticket = board_.tasks().tail() + prepared_++;
-    slot.stop.store(static_cast<std::uint32_t>(ticket), std::memory_order_relaxed);  // the next one's would ask this one to stop
+    // Any value but those that ask: this one to stop, or the one that had the slot before, whose token somebody may have still.
+    slot.stop.store(static_cast<std::uint32_t>(ticket) ^ 0x80000000U, std::memory_order_relaxed);
     t.where.store(ticket << 16 | number, std::memory_order_release);
     board_.tasks().prepare(slot.control, number, ticket);
     return true;
@@ -32012,15 +32023,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       place.left.store(0);
     }
     if (!some) return;
-    // What was left to those who served, or were about to: nobody of them is there any more.
-    if (resting_ && pending_ > out.done.size() + out.fail.size() && !somebody_lives()) resting_ = false;
     count_absent();
     wake_all_idle();
   }
-  [[nodiscard]] bool somebody_lives() const {
+  /// One that is about to may fail as well: it does not count.
+  [[nodiscard]] bool somebody_serves() const {
     return std::any_of(workers_.begin(), workers_.end(), [&](worker_entry const& w) {
       auto const place = static_cast<std::uint32_t>(&w - workers_.data());
-      return w.process.pid() && board_.worker(place).arrived.load() != 2 && w.process.is_alive();
+      return w.process.pid() && board_.worker(place).arrived.load() == 1 && w.process.is_alive();
     });
   }
   void initializer_failed(typename board_t::place& place, std::uint32_t i, work& out) {
@@ -32048,7 +32058,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void give_up_starting(work& out, std::exception_ptr const& problem) {
     failed_starts_ = 0;
     resting_ = true;
-    if (somebody_lives()) start_not_before_ = Backend::now() + longest_start_pause;
+    if (somebody_serves()) start_not_before_ = Backend::now() + longest_start_pause;
     else give_up_waiting(out, problem);
   }
 
@@ -32099,6 +32109,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       ++stats_.repeated;
       tell_lost(t, one.worker, "lost, to be repeated");
       to_the_front(std::move(one.what));
+      resting_ = false;  // what waited while it was encoded may have been given up, and workers with it
+      if (absent_ > 0) {
+        start_now_ = true;
+        board_.ring_bell();
+      }
     }
   }
   void tell_lost(task const& t, std::uint32_t worker, char const* how) {
@@ -32200,7 +32215,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         auto const since = std::chrono::nanoseconds(now.time_since_epoch()).count();
         auto const began = board_t::note_began(slot, static_cast<std::uint64_t>(since));
         auto const start = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(began)));
-        auto const limit = deadline_after<Backend>(*t->more->options.time_limit - (now - start));
+        auto const limit =  // it may have begun after that look at the clock
+            deadline_after<Backend>(*t->more->options.time_limit - std::max(now - start, time_point::duration{0}));
         if (now >= limit) ask_to_stop(*t, number, task::reason::limit);
         else next = std::min(next, limit);
       }
@@ -33022,7 +33038,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   static constexpr std::size_t spares_for(std::size_t threads) noexcept { return 4 * threads + 64; }
   /// A thread that is not needed ends after that time.
   static constexpr std::chrono::seconds stand_by_time{1};
-  /// After one that could not begin no spare is tried for so long.
+  /// After one that could not begin the next is tried so much later.
   static constexpr std::chrono::milliseconds pause_after_failure{100};
 
   explicit crew(crew_settings settings)
@@ -33582,6 +33598,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     }();
     Backend::name_thread(called.c_str());
     bool good = true;
+    bool first = false;
     try {
       if (recorder_) recorder_->name_worker(pid_, me.number, called);
       if (!settings_.affinity.empty()) Backend::set_thread_affinity(settings_.affinity);
@@ -33590,15 +33607,28 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     } catch (...) {
       good = false;
       std::scoped_lock hold{lock_};
-      if (is_open_) say_not_begun(std::current_exception());
+      first = !is_open_;
+      if (!first) say_not_begun(std::current_exception());
       else if (!first_problem_) first_problem_ = std::current_exception();
-      serving_.fetch_sub(1);
-      no_thread_before_ = Backend::now() + pause_after_failure;
-      leave(me);
+    }
+    if (!good) {
+      // Until it is over this one counts as serving: no spare is tried meanwhile, and whoever needs one is not forgotten.
+      if (!first) std::this_thread::sleep_for(pause_after_failure);
+      {
+        std::scoped_lock hold{lock_};
+        serving_.fetch_sub(1);
+      }
+      if (!first && has_work()) call_for_work();
+      {
+        std::scoped_lock hold{lock_};
+        leave(me);
+      }
+      begun_.fetch_add(1);
+      Backend::wake_all(begun_);
+      return;
     }
     begun_.fetch_add(1);
     Backend::wake_all(begun_);
-    if (!good) return;
     member::of_this_thread() = &me;
     blocking_observer::of_this_thread() = &me;
     current_stop_token<Backend>() = basic_stop_token<Backend>(all_asked_, 1, this->shared_from_this());
@@ -33631,7 +33661,6 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     try {
       std::scoped_lock hold{lock_};
       if (serving_.load() >= size_.load() || recall()) return;
-      if (no_thread_before_ != time_point{} && Backend::now() < no_thread_before_) return;
       if (lives_ < size_.load() + spares_for(size_.load())) spawn();
     } catch (...) {  // not now: those who wait go on some time
     }
@@ -33705,7 +33734,6 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   bool let_go_ = false;
   std::exception_ptr first_problem_;
   bool is_open_ = false;  // the first threads have all begun
-  time_point no_thread_before_{};  // after one that could not begin
   typename Backend::template atomic<std::uint32_t> recalls_{0};
   typename Backend::template atomic<std::uint32_t> begun_{0};
   crew_clock<Backend> clock_;

@@ -30,6 +30,12 @@ void die_setting_up(shared_gate g) {
 void set_up_two(shared_gate g) {
   if ((g->count += 1) > 2) throw std::invalid_argument("no third model");
 }
+/// Some die while others are still at it.
+void die_setting_up_at_last(shared_gate g) {
+  auto const number = g->count += 1;
+  std::this_thread::sleep_for(10ms * (number % 5));
+  polyproc::native_backend::exit_now(7);
+}
 struct not_to_be_made_again : std::exception {
   not_to_be_made_again(int, int) {}
   [[nodiscard]] char const* what() const noexcept override { return "of a type of its own"; }
@@ -177,9 +183,10 @@ TEST_CASE_METHOD(tidy, "[H6] recycling strands no task, also when the pool is en
 }
 
 TEST_CASE_METHOD(tidy, "[H7] a failing initializer is the outcome of all that wait, and no workers are started without end") {
-  for (bool const throws : {true, false}) {
+  for (auto* const initializer : {fail_to_set_up, die_setting_up, die_setting_up_at_last}) {
+    bool const throws = initializer == fail_to_set_up;
     shared_gate g;
-    process_pool pool({.workers = 2, .initializer = {throws ? fail_to_set_up : die_setting_up, g}, .start_attempts = 5});
+    process_pool pool({.workers = 2, .initializer = {initializer, g}, .start_attempts = 5});
     std::vector<polyproc::future<int>> all;
     for (int i = 0; i < 20; ++i) all.push_back(pool.submit(square, i));
     for (auto& f : all) {

@@ -282,7 +282,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   static constexpr std::size_t spares_for(std::size_t threads) noexcept { return 4 * threads + 64; }
   /// A thread that is not needed ends after that time.
   static constexpr std::chrono::seconds stand_by_time{1};
-  /// After one that could not begin no spare is tried for so long.
+  /// After one that could not begin the next is tried so much later.
   static constexpr std::chrono::milliseconds pause_after_failure{100};
 
   explicit crew(crew_settings settings)
@@ -842,6 +842,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     }();
     Backend::name_thread(called.c_str());
     bool good = true;
+    bool first = false;
     try {
       if (recorder_) recorder_->name_worker(pid_, me.number, called);
       if (!settings_.affinity.empty()) Backend::set_thread_affinity(settings_.affinity);
@@ -850,15 +851,28 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     } catch (...) {
       good = false;
       std::scoped_lock hold{lock_};
-      if (is_open_) say_not_begun(std::current_exception());
+      first = !is_open_;
+      if (!first) say_not_begun(std::current_exception());
       else if (!first_problem_) first_problem_ = std::current_exception();
-      serving_.fetch_sub(1);
-      no_thread_before_ = Backend::now() + pause_after_failure;
-      leave(me);
+    }
+    if (!good) {
+      // Until it is over this one counts as serving: no spare is tried meanwhile, and whoever needs one is not forgotten.
+      if (!first) std::this_thread::sleep_for(pause_after_failure);
+      {
+        std::scoped_lock hold{lock_};
+        serving_.fetch_sub(1);
+      }
+      if (!first && has_work()) call_for_work();
+      {
+        std::scoped_lock hold{lock_};
+        leave(me);
+      }
+      begun_.fetch_add(1);
+      Backend::wake_all(begun_);
+      return;
     }
     begun_.fetch_add(1);
     Backend::wake_all(begun_);
-    if (!good) return;
     member::of_this_thread() = &me;
     blocking_observer::of_this_thread() = &me;
     current_stop_token<Backend>() = basic_stop_token<Backend>(all_asked_, 1, this->shared_from_this());
@@ -891,7 +905,6 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     try {
       std::scoped_lock hold{lock_};
       if (serving_.load() >= size_.load() || recall()) return;
-      if (no_thread_before_ != time_point{} && Backend::now() < no_thread_before_) return;
       if (lives_ < size_.load() + spares_for(size_.load())) spawn();
     } catch (...) {  // not now: those who wait go on some time
     }
@@ -965,7 +978,6 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   bool let_go_ = false;
   std::exception_ptr first_problem_;
   bool is_open_ = false;  // the first threads have all begun
-  time_point no_thread_before_{};  // after one that could not begin
   typename Backend::template atomic<std::uint32_t> recalls_{0};
   typename Backend::template atomic<std::uint32_t> begun_{0};
   crew_clock<Backend> clock_;

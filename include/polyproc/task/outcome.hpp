@@ -125,7 +125,14 @@ class outcome_base {
     } catch (...) {
       problem_ = std::current_exception();
     }
-    calls_.store(closed());
+    auto* first = calls_.exchange(closed());
+    if (first != nullptr && first != closed()) {
+      auto* last = first;
+      while (last->next != nullptr) last = last->next;
+      last->next = left_alone_.load();
+      while (!left_alone_.compare_exchange_weak(last->next, first)) {
+      }
+    }
     state_.store(done);
   }
   [[nodiscard]] bool looked_at() const noexcept { return looked_at_.load(std::memory_order_relaxed); }
@@ -192,6 +199,8 @@ class outcome_base {
     }
     one->run();
   }
+
+  static constinit inline std::atomic<pending_call*> left_alone_{nullptr};  // so that they can be found, and are no leaks
 
   typename Backend::template atomic<std::uint32_t> state_{pending};
   std::atomic<bool> looked_at_{false};

@@ -177,6 +177,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         if (!simple) hand_out(out);
         set_marks(out);
       } catch (std::bad_alloc const&) {  // it was submitted all the same, and the pool's thread goes on with it
+        publish();
         board_.ring_bell();
       }
       resting_ = false;
@@ -711,7 +712,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
     if (slot.flags != 0 || recorder_) slot.began.store(0, std::memory_order_relaxed);
     slot.wanted.store(0, std::memory_order_relaxed);
     auto const ticket = board_.tasks().tail() + prepared_++;
-    slot.stop.store(static_cast<std::uint32_t>(ticket), std::memory_order_relaxed);  // the next one's would ask this one to stop
+    // Any value but those that ask: this one to stop, or the one that had the slot before, whose token somebody may have still.
+    slot.stop.store(static_cast<std::uint32_t>(ticket) ^ 0x80000000U, std::memory_order_relaxed);
     t.where.store(ticket << 16 | number, std::memory_order_release);
     board_.tasks().prepare(slot.control, number, ticket);
     return true;
@@ -1177,15 +1179,14 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       place.left.store(0);
     }
     if (!some) return;
-    // What was left to those who served, or were about to: nobody of them is there any more.
-    if (resting_ && pending_ > out.done.size() + out.fail.size() && !somebody_lives()) resting_ = false;
     count_absent();
     wake_all_idle();
   }
-  [[nodiscard]] bool somebody_lives() const {
+  /// One that is about to may fail as well: it does not count.
+  [[nodiscard]] bool somebody_serves() const {
     return std::any_of(workers_.begin(), workers_.end(), [&](worker_entry const& w) {
       auto const place = static_cast<std::uint32_t>(&w - workers_.data());
-      return w.process.pid() && board_.worker(place).arrived.load() != 2 && w.process.is_alive();
+      return w.process.pid() && board_.worker(place).arrived.load() == 1 && w.process.is_alive();
     });
   }
   void initializer_failed(typename board_t::place& place, std::uint32_t i, work& out) {
@@ -1213,7 +1214,7 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
   void give_up_starting(work& out, std::exception_ptr const& problem) {
     failed_starts_ = 0;
     resting_ = true;
-    if (somebody_lives()) start_not_before_ = Backend::now() + longest_start_pause;
+    if (somebody_serves()) start_not_before_ = Backend::now() + longest_start_pause;
     else give_up_waiting(out, problem);
   }
 
@@ -1264,6 +1265,11 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       ++stats_.repeated;
       tell_lost(t, one.worker, "lost, to be repeated");
       to_the_front(std::move(one.what));
+      resting_ = false;  // what waited while it was encoded may have been given up, and workers with it
+      if (absent_ > 0) {
+        start_now_ = true;
+        board_.ring_bell();
+      }
     }
   }
   void tell_lost(task const& t, std::uint32_t worker, char const* how) {
@@ -1365,7 +1371,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
         auto const since = std::chrono::nanoseconds(now.time_since_epoch()).count();
         auto const began = board_t::note_began(slot, static_cast<std::uint64_t>(since));
         auto const start = time_point(std::chrono::duration_cast<time_point::duration>(std::chrono::nanoseconds(began)));
-        auto const limit = deadline_after<Backend>(*t->more->options.time_limit - (now - start));
+        auto const limit =  // it may have begun after that look at the clock
+            deadline_after<Backend>(*t->more->options.time_limit - std::max(now - start, time_point::duration{0}));
         if (now >= limit) ask_to_stop(*t, number, task::reason::limit);
         else next = std::min(next, limit);
       }

@@ -26,7 +26,7 @@ struct basic_process_pool_options {
   std::chrono::milliseconds grace = std::chrono::seconds{1};
   start_method start = start_method::automatic;
   /// What each worker runs before its first task: {function, arguments...}. What it lets out ends that worker, and, if no other
-  /// one is left, becomes the outcome of what waits.
+  /// one serves, becomes the outcome of what waits.
   basic_pool_initializer<Backend> initializer = {};
   /// Tasks that have not begun, at most; submit waits for room. 0: any number.
   std::size_t max_waiting = 0;
@@ -37,7 +37,7 @@ struct basic_process_pool_options {
   std::size_t memory_growth = 0;
   /// A worker that has had nothing to do for so long ends, until there is work again. 0: never.
   std::chrono::milliseconds idle_time{0};
-  /// So many workers in a row that die before they serve, or cannot be started at all: then, if no worker is left, what waits
+  /// So many workers in a row that die before they serve, or cannot be started at all: then, if no worker serves, what waits
   /// fails with start_error. The next submission tries again.
   unsigned start_attempts = 10;
   /// The processors on which workers may run, as for process_options.
