@@ -604,11 +604,14 @@ TEST_CASE_METHOD(tidy, "events come in order: a worker's start, its tasks' begin
 }
 
 TEST_CASE_METHOD(tidy, "events say why a task was ended") {
-  std::mutex lock;
-  std::multiset<std::string> ends;
-  auto const see = [&](polyproc::pool_event const& e) {
-    std::scoped_lock hold{lock};
-    if (e.what == polyproc::pool_event::kind::task_ended) ends.insert(e.how);
+  struct heard_of {
+    std::mutex lock;
+    std::multiset<std::string> ends;
+  };
+  auto const heard = std::make_shared<heard_of>();  // the last events may come when this test is over
+  auto const see = [heard](polyproc::pool_event const& e) {
+    std::scoped_lock hold{heard->lock};
+    if (e.what == polyproc::pool_event::kind::task_ended) heard->ends.insert(e.how);
   };
   {
     process_pool pool({.workers = 1, .on_event = see});
@@ -626,11 +629,11 @@ TEST_CASE_METHOD(tidy, "events say why a task was ended") {
   }
   std::multiset<std::string> const expected{"time limit", "time limit", "deadline", "lost", "lost, to be repeated"};
   CHECK(eventually([&] {
-    std::scoped_lock hold{lock};
-    return ends.size() >= expected.size();
+    std::scoped_lock hold{heard->lock};
+    return heard->ends.size() >= expected.size();
   }));
-  std::scoped_lock hold{lock};
-  CHECK(ends == expected);
+  std::scoped_lock hold{heard->lock};
+  CHECK(heard->ends == expected);
 }
 
 TEST_CASE_METHOD(tidy, "what is submitted after its deadline never begins, and costs no worker") {
