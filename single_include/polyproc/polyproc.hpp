@@ -31258,6 +31258,8 @@ class pool_core : public std::enable_shared_from_this<pool_core<Backend>> {
       set_marks(out);
       now = stats_;
       now.workers = target_;
+      // One may have served before whoever has started it comes to count it.
+      for (std::uint32_t i = 0; i < target_; ++i) now.restarted += workers_[i].starting && board_.worker(i).arrived.load() != 0;
       now.running = running_.size();
       now.waiting = waiting();
     }
