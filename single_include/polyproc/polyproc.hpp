@@ -33040,8 +33040,6 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   static constexpr std::size_t spares_for(std::size_t threads) noexcept { return 4 * threads + 64; }
   /// A thread that is not needed ends after that time.
   static constexpr std::chrono::seconds stand_by_time{1};
-  /// After one that could not begin the next is tried so much later.
-  static constexpr std::chrono::milliseconds pause_after_failure{100};
 
   explicit crew(crew_settings settings)
       : settings_(std::move(settings)),
@@ -33075,7 +33073,11 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
       join_threads();
       throw;
     }
-    if (!settings_.initializer && settings_.affinity.empty()) return;
+    if (!settings_.initializer && settings_.affinity.empty()) {
+      std::scoped_lock hold{lock_};
+      is_open_ = true;
+      return;
+    }
     for (;;) {
       auto const seen = begun_.load();
       if (seen >= settings_.threads) break;
@@ -33600,7 +33602,6 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     }();
     Backend::name_thread(called.c_str());
     bool good = true;
-    bool first = false;
     try {
       if (recorder_) recorder_->name_worker(pid_, me.number, called);
       if (!settings_.affinity.empty()) Backend::set_thread_affinity(settings_.affinity);
@@ -33609,28 +33610,14 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     } catch (...) {
       good = false;
       std::scoped_lock hold{lock_};
-      first = !is_open_;
-      if (!first) say_not_begun(std::current_exception());
+      if (is_open_) say_not_begun(std::current_exception());
       else if (!first_problem_) first_problem_ = std::current_exception();
-    }
-    if (!good) {
-      // Until it is over this one counts as serving: no spare is tried meanwhile, and whoever needs one is not forgotten.
-      if (!first) std::this_thread::sleep_for(pause_after_failure);
-      {
-        std::scoped_lock hold{lock_};
-        serving_.fetch_sub(1);
-      }
-      if (!first && has_work()) call_for_work();
-      {
-        std::scoped_lock hold{lock_};
-        leave(me);
-      }
-      begun_.fetch_add(1);
-      Backend::wake_all(begun_);
-      return;
+      serving_.fetch_sub(1);
+      leave(me);
     }
     begun_.fetch_add(1);
     Backend::wake_all(begun_);
+    if (!good) return;
     member::of_this_thread() = &me;
     blocking_observer::of_this_thread() = &me;
     current_stop_token<Backend>() = basic_stop_token<Backend>(all_asked_, 1, this->shared_from_this());
@@ -33650,8 +33637,9 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
     Backend::wake_one(recalls_);
     return true;
   }
-  /// Of a thread that comes later than the first ones: nobody waits for it.
+  /// Of a thread that comes later than the first ones: nobody waits for it. With lock_ held; the first time only.
   void say_not_begun(std::exception_ptr const& problem) noexcept {
+    if (std::exchange(has_said_so_, true)) return;
     try {
       auto const said = describe(problem);
       Backend::write_stderr("polyproc: a thread of the pool " + settings_.name + " could not begin: " + said.type + ": " +
@@ -33736,6 +33724,7 @@ class crew : public std::enable_shared_from_this<crew<Backend>> {
   bool let_go_ = false;
   std::exception_ptr first_problem_;
   bool is_open_ = false;  // the first threads have all begun
+  bool has_said_so_ = false;
   typename Backend::template atomic<std::uint32_t> recalls_{0};
   typename Backend::template atomic<std::uint32_t> begun_{0};
   crew_clock<Backend> clock_;
