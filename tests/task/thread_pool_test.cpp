@@ -758,16 +758,22 @@ TEST_CASE_METHOD(tidy, "a copy of a pool that a fork left in a child does nothin
 
 TEST_CASE_METHOD(tidy, "futures of a pool have callbacks and continuations, also when the pool is gone") {
   std::atomic<int> called{0};
-  polyproc::future<int> after;
+  polyproc::future<int> after, f;
   {
     polyproc::thread_pool pool(1);
-    auto f = pool.submit([] { return 20; });
+    f = pool.submit([] { return 20; });
     f.on_done([&](auto const& done) { called += done.get(); });
     after = f.then([](int x) { return x + 1; });
     CHECK(after.get() == 21);
     until(called, 20);
+    f = pool.submit([] { return 30; });
+    f.wait();
   }
   CHECK(called == 20);
+  CHECK_FALSE(f.cancel());
+  f.on_done([&](auto const& done) { called += done.get(); });
+  CHECK(called == 50);
+  CHECK(f.then([](int x) { return x + 1; }).get() == 31);
 }
 
 TEST_CASE_METHOD(tidy, "[H15] the end of a program does not wait for the threads of a pool that was let go") {

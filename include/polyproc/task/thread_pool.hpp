@@ -97,7 +97,7 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
     return this->ready() || !belongs_here() || this->park(deadline);
   }
   bool belongs_here() noexcept override {
-    if (home_->is_here()) return true;
+    if (made_in_ == process_identity<Backend>()) return true;  // not by way of the crew, which may be gone
     this->give_up_copy("polyproc: this future is a copy that a fork has made; its task belongs to the process that submitted it, "
                        "and runs there");
     return false;
@@ -262,6 +262,7 @@ class crew_task final : public outcome<R, Backend>, public crew_job<Backend> {
   }
 
   home* home_;
+  std::uint64_t const made_in_ = process_identity<Backend>();
   std::atomic<std::uint32_t> phase_{waiting};
   typename Backend::template atomic<std::uint32_t> asked_{0};
   std::shared_ptr<crew_task> self_;
